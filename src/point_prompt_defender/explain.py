@@ -1,0 +1,69 @@
+"""Say why a point was dropped, in facts that a person can check."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .agents.policy import Decoder, Move
+from .graph import PromptGraph
+from .prompts import POSITIVE
+
+NEIGHBOURS = 4
+_NUMBERS = ("none", "one", "two", "three", "four")
+
+
+def explain(graph: PromptGraph, moves: list[Move], decode: Decoder | None) -> list[str]:
+    """One sentence a dropped point, "" for kept ones.
+
+    Args:
+        graph: the N points' graph.
+        moves: the defender's moves, in order.
+        decode: the segmenter's answers to active sets, where they were asked for while deciding; None else.
+
+    Returns:
+        N sentences, such as "labelled positive, but its four nearest patches in feature space are negative; without
+        it SAM's own IoU estimate rises 0.61 -> 0.83".
+    """
+    reasons = [""] * len(graph)
+    active = np.ones(len(graph), bool)
+    for move in moves:
+        if move.node is None:
+            continue
+        facts = [_neighbours(graph, active, move.node)]
+        after = active.copy()
+        after[move.node] = False
+        if decode is not None:
+            before_it, without = decode(active[None]), decode(after[None])
+            facts.append(_mask_at_point(graph, move.node, float(before_it.logits[0, move.node])))
+            facts.append(_estimate(float(before_it.scalars[0, 0]), float(without.scalars[0, 0])))
+        reasons[move.node] = "; ".join(facts)
+        active = after
+    return reasons
+
+
+def _neighbours(graph: PromptGraph, active: np.ndarray, node: int) -> str:
+    others = np.flatnonzero(active & (np.arange(len(graph)) != node))
+    nearest = others[np.argsort(graph.semantic[node, others], kind="stable")][:NEIGHBOURS]
+    own = graph.prompts.labels[node]
+    against = int((graph.prompts.labels[nearest] != own).sum())
+    mine, other = ("positive", "negative") if own == POSITIVE else ("negative", "positive")
+    count, total = _NUMBERS[against], _NUMBERS[len(nearest)]
+    verb = "is" if against == 1 else "are"
+    if against == len(nearest):
+        return f"labelled {mine}, but its {total} nearest patches in feature space {verb} {other}"
+    link = "but" if 2 * against >= len(nearest) else "and only"
+    return f"labelled {mine}, {link} {count} of its {total} nearest patches in feature space {verb} {other}"
+
+
+def _mask_at_point(graph: PromptGraph, node: int, logit: float) -> str:
+    positive = graph.prompts.labels[node] == POSITIVE
+    inside = "inside" if logit > 0 else "outside"
+    agrees = (logit > 0) == positive
+    return f"it lies {inside} the mask that all points together gave" + ("" if agrees else ", against its label")
+
+
+def _estimate(before: float, after: float) -> str:
+    if round(after, 2) == round(before, 2):
+        return f"without it SAM's own IoU estimate stays at {after:.2f}"
+    verb = "rises" if after > before else "falls"
+    return f"without it SAM's own IoU estimate {verb} {before:.2f} -> {after:.2f}"

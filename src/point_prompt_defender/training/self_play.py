@@ -1,0 +1,241 @@
+"""Training: attacker and defender in alternation, in rounds of playing and learning.
+
+    for each round:  attack games -> attacker learns -> defence games against the league -> defender learns
+                     -> validation -> log -> checkpoint
+
+Every game's chance comes from (seed, round, kind, number) alone, and learning from (seed, round): a run that is killed
+and resumed gives the same numbers as one that is not, whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..agents.dqn import DqnAgent, DqnSettings
+from ..agents.files import save_network
+from ..agents.q_network import QNetwork
+from ..agents.replay import ReplayMemory
+from ..errors import ConfigError
+from ..game.rules import Role
+from .checkpoint import Checkpoints
+from .config import TrainingConfig
+from .data import SegmentedObject, find_objects, split_by_image
+from .workers import Checked, Played, Task, keep_pages, play_task, pool
+
+ATTACK, DEFENCE, VALIDATION, LEARN, CHOOSE = range(5)  # first part of a seed, so that no two purposes share chance
+
+
+class SelfPlay:
+    """One training run in a folder.
+
+    Args:
+        config: the settings.
+        data: data folders or COCO files (see `find_objects`).
+        run: the run's folder.
+        cache: where embeddings are kept; by default inside the run.
+        jobs: processes that play.
+        resume: go on from the newest checkpoint; without it, a folder that holds a run is refused.
+
+    Raises:
+        ConfigError: the folder holds a run and `resume` is off, or holds a run with other settings.
+        ImageError: data that can't be used.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, data: list[str], run: Path, cache: Path | None = None, jobs: int = 1,
+        resume: bool = False,
+    ) -> None:  # fmt: skip
+        self.config, self.run, self.jobs = config, run, jobs
+        self.cache = cache or run / "embeddings"
+        self.checkpoints = Checkpoints(run)
+        self._claim(resume)
+        train, held = split_by_image(find_objects(data, merge=config.merge), config.validation)
+        self.train = _limited(train, config)
+        self.held = _limited(held, config)
+        if not self.train or not self.held:
+            raise ConfigError("There are too few images to keep some for validation; give more data.")
+        torch.manual_seed(config.seed)
+        self.agents = {role.value: DqnAgent(role, self._network(), self._settings()) for role in Role}
+        nodes = max(2 * config.game.most_points, 2 * config.game.usual_points)
+        extra = {Role.DEFENDER: config.game.attack_moves, Role.ATTACKER: config.game.candidates}
+        self.memories = {r.value: ReplayMemory(config.learning.replay, nodes + extra[r]) for r in Role}
+        self.total_rounds = config.rounds + math.ceil(config.final_updates / max(1, config.defence_updates))
+
+    def _claim(self, resume: bool) -> None:
+        """Write the settings into the folder, or check that they are the same."""
+        path, content = self.run / "config.json", json.dumps(self.config.model_dump(), indent=1)
+        if path.exists():
+            if not resume:
+                raise ConfigError(f"{self.run} holds a training run already; add --resume to go on, or give another folder.")
+            if path.read_text() != content:
+                raise ConfigError(f"{self.run} was trained with other settings; resume it with those in its config.json.")
+        try:
+            (self.run / "agents").mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        except OSError as error:
+            raise ConfigError(f"The run's folder {self.run} can't be written ({error.strerror}); give another one.") from None
+
+    def _network(self) -> QNetwork:
+        n = self.config.network
+        return QNetwork(n.width, n.heads, n.layers, n.graph)
+
+    def _settings(self) -> DqnSettings:
+        c = self.config.learning
+        return DqnSettings(
+            gamma=c.gamma, removal_cost=c.removal_cost, targets=c.targets, wrong_weight=c.wrong_weight,
+            rank_weight=c.rank_weight, learning_rate=c.learning_rate, weight_decay=c.weight_decay,
+            budget_shares=c.budget_shares, double=c.double,
+        )  # fmt: skip
+
+    def rounds(self, progress: Callable[[str, int, int], None] = lambda *_: None) -> Iterator[dict[str, Any]]:
+        """Train, round by round; yields each round's log entry after its checkpoint is written.
+
+        Args:
+            progress: told (what is being done, how many are done, of how many).
+        """
+        torch.set_num_threads(1)  # the other cores play; two threads on a busy machine are slower than one
+        keep_pages()
+        log = self.checkpoints.load(self.agents, self.memories) or []
+        self._write_log(log)
+        with pool(self.config, self.cache, self.jobs) as workers:
+            try:
+                for number in range(len(log), self.total_rounds):
+                    log.append(self._round(number, workers, log, progress))
+                    self.checkpoints.save(number + 1, self.agents, self.memories, log)
+                    self._write_log(log)
+                    yield log[-1]
+            except BaseException:
+                workers.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _round(self, number: int, workers: Any, log: list[dict[str, Any]], progress: Any) -> dict[str, Any]:
+        c, started = self.config, time.perf_counter()
+        playing = number < c.rounds
+        first, last = c.epsilon
+        epsilon = first + (last - first) * min(1.0, number / max(1, c.rounds - 1))
+        entry: dict[str, Any] = {"round": number + 1, "epsilon": round(epsilon, 4), "decodes": 0}
+        rng = np.random.default_rng((c.seed, LEARN, number))
+
+        if playing and number < c.attack_rounds:
+            tasks = self._tasks("attack", ATTACK, number, c.attack_games, epsilon)
+            self._collect(tasks, "attacker", workers, entry, progress)
+            entry |= self._learn("attacker", c.attack_updates, number, c.attack_rounds, rng, progress)
+        self._keep("attacker", number)
+        if playing:
+            tasks = self._tasks("defence", DEFENCE, number, c.defence_games, epsilon)
+            self._collect(tasks, "defender", workers, entry, progress)
+        entry |= self._learn("defender", c.defence_updates, number, self.total_rounds, rng, progress)
+        self._keep("defender", number)
+        entry["seconds_train"] = round(time.perf_counter() - started, 1)
+        self._validate(workers, entry, progress)
+        before = log[-1] if log else {"total_decodes": 0, "total_seconds": 0.0}
+        entry["total_decodes"] = before["total_decodes"] + entry["decodes"]
+        entry["seconds"] = round(time.perf_counter() - started, 1)
+        entry["total_seconds"] = round(before["total_seconds"] + entry["seconds"], 1)
+        return entry
+
+    def _tasks(self, kind: str, purpose: int, number: int, games: int, epsilon: float) -> list[Task]:
+        """The round's games: objects in random order; attackers from the league, the newest most often."""
+        rng = np.random.default_rng((self.config.seed, CHOOSE, purpose, number))
+        chosen = rng.integers(len(self.train), size=games)
+        defender = self._file("defender", number - 1) if number else None
+        league = [p for k in range(self.config.league) if number - k >= 0 and (p := self._file("attacker", number - k)).exists()]
+        tasks = []
+        for game, index in enumerate(chosen):
+            seed = (self.config.seed, purpose, number, game)
+            if kind == "attack":
+                tasks.append(Task(kind, self.train[index], seed, None, self._file("attacker", number - 1) if number else None, epsilon))
+            else:
+                attacker = league[int(rng.integers(len(league)))] if league and self.config.attack_rounds else None
+                tasks.append(Task(kind, self.train[index], seed, defender, attacker, epsilon))
+        return tasks
+
+    def _collect(self, tasks: list[Task], role: str, workers: Any, entry: dict[str, Any], progress: Any) -> None:
+        """Play and remember, in the order of the tasks whoever finishes first."""
+        started, gains = time.perf_counter(), []
+        for done, played in enumerate(workers.map(play_task, tasks, chunksize=4), 1):
+            assert isinstance(played, Played)
+            for experience in played.experiences:
+                self.memories[role].add(experience)
+            entry["decodes"] += played.decodes
+            gains.append(played.dice[-1] - played.dice[0])
+            progress(f"{role} plays", done, len(tasks))
+        seconds = time.perf_counter() - started
+        entry[f"{role}_game_gain"] = round(float(np.mean(gains)), 4)
+        entry[f"{role}_states"] = len(self.memories[role])
+        entry["decodes_per_second"] = round(entry["decodes"] / max(1e-6, entry.setdefault("seconds_play", 0.0) + seconds), 1)
+        entry["seconds_play"] = round(entry["seconds_play"] + seconds, 1)
+
+    def _learn(self, role: str, updates: int, number: int, rounds: int, rng: np.random.Generator, progress: Any) -> dict[str, Any]:
+        agent, memory, c = self.agents[role], self.memories[role], self.config.learning
+        if not updates or not len(memory):
+            return {}
+        agent.online.train()
+        sums: dict[str, float] = {}
+        for step in range(updates):
+            done = number * updates + step
+            share = done / max(1, rounds * updates)
+            rate = c.learning_rate
+            if not self.config.game.paper:  # the paper's rate is constant
+                rate *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+            agent.optimizer.param_groups[0]["lr"] = rate
+            losses = agent.update(memory.sample(c.batch, rng), rng)
+            if (done + 1) % c.target_sync == 0:
+                agent.sync()
+            for key, value in losses.items():
+                sums[key] = sums.get(key, 0.0) + value
+            if step % 10 == 9 or step + 1 == updates:
+                progress(f"{role} learns", step + 1, updates)
+        agent.online.eval()
+        return {f"{role}_{key}": round(value / updates, 5) for key, value in sums.items()}
+
+    def _validate(self, workers: Any, entry: dict[str, Any], progress: Any) -> None:
+        """Mean Dice over fixed games on held-out images; the same ones every round."""
+        games = self.config.validation_games
+        rng = np.random.default_rng((self.config.seed, CHOOSE, VALIDATION))
+        chosen = rng.permutation(len(self.held))[:games]
+        defender, attacker = self._file("defender", entry["round"] - 1), self._file("attacker", entry["round"] - 1)
+        tasks = [
+            Task("validation", self.held[i], (self.config.seed, VALIDATION, int(i)), defender,
+                 attacker if self.config.attack_rounds else None)
+            for i in chosen
+        ]  # fmt: skip
+        checked: list[Checked] = []
+        for done, result in enumerate(workers.map(play_task, tasks, chunksize=2), 1):
+            checked.append(result)
+            progress("validation", done, len(tasks))
+        for name in ("ideal", "flipped", "flipped_defended", "attacked", "attacked_defended", "random_attacked"):
+            entry[f"val_{name}"] = round(float(np.mean([getattr(x, name) for x in checked])), 4)
+
+    def _file(self, role: str, number: int) -> Path:
+        return self.run / "agents" / f"{role}_{number + 1:03d}.safetensors"
+
+    def _keep(self, role: str, number: int) -> None:
+        save_network(self.agents[role].online, self._file(role, number))
+
+    def _write_log(self, log: list[dict[str, Any]]) -> None:
+        (self.run / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
+
+
+def _limited(objects: list[SegmentedObject], config: TrainingConfig) -> list[SegmentedObject]:
+    """At most so many objects an image, and so many images, chosen by the seed."""
+    rng = np.random.default_rng((config.seed, CHOOSE))
+    by_image: dict[Path, list[SegmentedObject]] = {}
+    for item in objects:
+        by_image.setdefault(item.image_path, []).append(item)
+    paths = list(by_image)
+    if config.images is not None and len(paths) > config.images:
+        paths = [paths[i] for i in sorted(rng.permutation(len(paths))[: config.images])]
+    kept = []
+    for path in paths:
+        items = by_image[path]
+        kept += [items[i] for i in sorted(rng.permutation(len(items))[: config.objects_per_image])]
+    return kept
