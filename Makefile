@@ -13,13 +13,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint bench weights clean
+# Costs a checksum where the weights are in the cache already.
+FETCH := $(BIN)/ppd weights fetch mobile-sam
+
+.PHONY: demo test lint bench clean
 .DEFAULT_GOAL := demo
 
-demo: $(VENV)/.installed-demo weights
+demo: $(VENV)/.installed-demo
+	$(FETCH)
 	$(BIN)/ppd demo --out demo
 
-test: $(VENV)/.installed-dev weights
+test: $(VENV)/.installed-dev
+	$(FETCH)
 	$(BIN)/python -m pytest --cov --cov-fail-under=90
 
 lint: $(VENV)/.installed-dev
@@ -27,12 +32,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed-dev weights
+bench: $(VENV)/.installed-dev
+	$(FETCH)
 	set -e; for script in $(sort $(wildcard benchmarks/[!_]*.py)); do echo "== $$script"; $(BIN)/python $$script; done
-
-# Costs a checksum where the weights are in the cache already.
-weights: | $(VENV)/.installed-demo
-	$(BIN)/ppd weights fetch mobile-sam
 
 clean:
 	rm -rf $(VENV) demo build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

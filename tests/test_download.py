@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from point_prompt_defender import WeightsError, download as download_module
+from point_prompt_defender import WeightsError
+from point_prompt_defender import download as download_module
 from point_prompt_defender.download import download, sha256_of
 
 CONTENT = os.urandom(700_000)
@@ -128,6 +129,7 @@ def test_begins_anew_where_the_server_knows_no_ranges(server: Server, target: Pa
     part.write_bytes(CONTENT[:300_000])
     bring(target, server.url)
     assert target.read_bytes() == CONTENT
+    assert server.requests == ["bytes=300000-"]
 
 
 def test_a_lost_connection_is_resumed(server: Server, target: Path) -> None:

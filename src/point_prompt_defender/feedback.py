@@ -100,8 +100,10 @@ class FeedbackDecoder:
         for same in by_length.values():  # equal lengths in one batch: a padded point would change the mask
             answer = self._decode(np.array([fresh[key] for key in same]))
             found.update((key, answer.row(i)) for i, key in enumerate(same))
-        rows = [found.get(key) or self._known[key] for key in keys]
         self._known.update(found)
+        for key in keys:
+            self._known.move_to_end(key)
+        rows = [self._known[key] for key in keys]
         while len(self._known) > self._remember:
             self._known.popitem(last=False)
         return Feedback.stack(rows)

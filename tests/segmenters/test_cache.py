@@ -8,13 +8,25 @@ import numpy as np
 import pytest
 import torch
 from conformance import point_sets
+from tiny_models import save_tiny
 
 from point_prompt_defender.segmenters.cache import DiskCache, MemoryCache, image_key
 from point_prompt_defender.segmenters.mobile_sam import MobileSamSegmenter
+from point_prompt_defender.segmenters.transformers_sam import TransformersSegmenter
 
 
 class CountingSegmenter(MobileSamSegmenter):
     """The default segmenter; `embed` counts."""
+
+    encoded = 0
+
+    def embed(self, image):
+        self.encoded += 1
+        return super().embed(image)
+
+
+class CountingTiny(TransformersSegmenter):
+    """A tiny random model, for what does not depend on the model; `embed` counts."""
 
     encoded = 0
 
@@ -52,7 +64,8 @@ def test_a_view_has_the_key_of_its_copy(photo):
     assert image_key(view) == image_key(view.copy())
 
 
-def test_memory_keeps_the_last_used(counting, small):
+def test_memory_keeps_the_last_used(small, tmp_path):
+    counting = CountingTiny(save_tiny("sam", tmp_path))
     cache = MemoryCache(counting, size=2)
     images = [small, np.ascontiguousarray(small[::-1]), np.ascontiguousarray(small[:, ::-1])]
     first = cache.embed(images[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +16,13 @@ from conformance import CHECKS, assert_same, point_sets
 from point_prompt_defender.segmenters.base import check_image
 from point_prompt_defender.segmenters.cache import MemoryCache
 from point_prompt_defender.segmenters.mobile_sam import MobileSamSegmenter
-
-DECODER_SHA256 = "800b1500d3e4422f9499706b75544b3604031e182f7f5f0f69f778e3512c4131"
+from point_prompt_defender.weights import resolve
 
 
 @pytest.fixture(scope="module")
 def decoder_path(segmenter) -> Path:
-    """The ONNX decoder, which lies beside the encoder whatever its name."""
-    for path in sorted(Path(segmenter._encoder_path).parent.iterdir()):
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == DECODER_SHA256:
-            return path
-    pytest.fail("the ONNX decoder does not lie beside the encoder")
+    """The ONNX decoder that the session's segmenter was read from."""
+    return resolve("mobile-sam")["decoder"]
 
 
 @pytest.fixture(scope="module")

@@ -116,11 +116,11 @@ def test_a_folders_own_normalisation_is_used(tmp_path, image):
 @pytest.mark.parametrize("family", ["sam2", "sam3_tracker"])
 def test_single_masks_never_jump_to_the_best_of_three(family, tmp_path, image):
     segmenter = TransformersSegmenter(save_tiny(family, tmp_path))
+    segmenter.model.mask_decoder.dynamic_multimask_stability_thresh = 1.0  # no mask is stable enough for it
     embedding = segmenter.embed(image)
     sets = point_sets(image, 8, 3)
     single = segmenter.predict(embedding, *sets, False).low_res_logits
     segmenter.model.mask_decoder.dynamic_multimask_via_stability = True
-    segmenter.model.mask_decoder.dynamic_multimask_stability_thresh = 1.0
     jumped = segmenter.predict(embedding, *sets, False).low_res_logits
     assert (single - jumped).abs().max() > 0.01, "else this model has nothing to switch off"
     best = segmenter.predict(embedding, *sets, True).low_res_logits
@@ -196,3 +196,15 @@ def test_what_is_neither_a_folder_nor_cached_is_one_sentence(name, tmp_path, mon
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsError, match="neither a folder nor a Hugging Face model"):
         TransformersSegmenter(name)
+
+
+def test_a_cached_hub_id_needs_no_network(tmp_path, monkeypatch, image):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--someone--tiny-sam"
+    save_tiny("sam", repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    segmenter = TransformersSegmenter("someone/tiny-sam")
+    assert segmenter.name == "someone/tiny-sam"
+    assert segmenter.predict(segmenter.embed(image), *point_sets(image, 1, 2)).masks.shape == (1, 40, 90)

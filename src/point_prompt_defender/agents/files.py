@@ -41,7 +41,8 @@ def load_network(path: str | os.PathLike[str]) -> tuple[QNetwork, dict[str, Any]
     except FileNotFoundError:
         raise ConfigError(f"There is no agent at {path}; give the folder of a training run, or a known name.") from None
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{path} holds no agent of this version ({error}); train one or give another file.") from None
+        reason = str(error).splitlines()[0].rstrip(":.")
+        raise ConfigError(f"{path} holds no agent of this version ({reason}); train one or give another file.") from None
     return network.eval().requires_grad_(False), card
 
 

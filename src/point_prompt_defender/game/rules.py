@@ -78,7 +78,7 @@ def play(state: GameState, action: int, role: Role) -> GameState:
         ValueError: the move is not legal.
     """
     if not 0 <= action <= len(state) or not legal_actions(state, role)[action]:
-        raise ValueError(f"action {action} is not legal for the {role.value} here")
+        raise ValueError(f"Action {action} is not legal for the {role.value} here; choose among `legal_actions`.")
     if action == state.stop:
         return replace(state, stopped=True)
     active = state.active.copy()

@@ -22,10 +22,12 @@ def ideal_prompts(
         spaced: True for a fixed spacing, as in the paper; False for independent uniform points.
 
     Returns:
-        Prompts, positives first. Points keep two pixels off the boundary where the region is thick enough.
+        Prompts, positives first. Points keep two pixels off the boundary where that leaves enough pixels for all of
+        them, and are distinct where the region has enough.
 
     Raises:
         ImageError: the mask is empty, or covers the image while negatives are asked for.
+        PromptError: no positive was asked for.
     """
     mask = np.asarray(mask, bool)
     if positives and not mask.any():
@@ -34,7 +36,7 @@ def ideal_prompts(
         raise ImageError("The mask covers the whole image; there is no place for a negative point.")
     sample = spaced_points if spaced else random_points
     coords = np.concatenate(
-        [sample(off_boundary(mask), positives, rng), sample(off_boundary(~mask), negatives, rng)]
+        [sample(off_boundary(mask, positives), positives, rng), sample(off_boundary(~mask, negatives), negatives, rng)]
     )
     labels = np.repeat([POSITIVE, NEGATIVE], [positives, negatives])
     return PointPrompts.checked(coords, labels, mask.shape)
@@ -67,7 +69,7 @@ def random_points(region: NDArray[np.bool_], count: int, rng: np.random.Generato
     return pixels[rng.choice(len(pixels), count, replace=len(pixels) < count)]
 
 
-def off_boundary(region: NDArray[np.bool_], margin: int = 2) -> NDArray[np.bool_]:
-    """The region less `margin` pixels along its boundary; the region itself where nothing would be left."""
+def off_boundary(region: NDArray[np.bool_], count: int, margin: int = 2) -> NDArray[np.bool_]:
+    """The region less `margin` pixels along its boundary; the region itself where fewer than `count` would be left."""
     inner = ndimage.binary_erosion(region, iterations=margin, border_value=1)
-    return inner if inner.any() else region
+    return inner if inner.sum() >= max(1, count) else region

@@ -67,7 +67,7 @@ class Frame:
     def content_size(self) -> tuple[int, int]:
         """(height, width) in input pixels of the part that the image covers."""
         height, width = self.image_size
-        return max(1, round(height * self.scale_y)), max(1, round(width * self.scale_x))
+        return max(1, int(height * self.scale_y + 0.5)), max(1, int(width * self.scale_x + 0.5))
 
     def to_input(self, coords: NDArray[np.floating]) -> NDArray[np.float64]:
         """Original pixels (..., 2) xy -> input pixels (..., 2) xy."""
@@ -211,11 +211,14 @@ def check_batch(
         PromptError: shapes or values that do not fit.
         SegmenterError: beyond the segmenter's capabilities.
     """
-    xy, marks = np.asarray(coords, np.float64), np.asarray(labels)
+    try:
+        xy, marks = np.asarray(coords, np.float64), np.asarray(labels)
+    except (TypeError, ValueError):
+        raise PromptError("predict takes arrays of numbers; group point sets of unequal length.") from None
     if xy.ndim != 3 or xy.shape[2] != 2 or marks.shape != xy.shape[:2]:
         raise PromptError(f"predict takes coords (B, N, 2) and labels (B, N), but got {xy.shape} and {marks.shape}.")
-    if xy.shape[1] == 0:
-        raise PromptError("predict needs at least one point a set.")
+    if 0 in xy.shape:
+        raise PromptError("predict needs at least one set and at least one point a set.")
     if not np.isfinite(xy).all() or not np.isin(marks, (0, 1)).all():
         raise PromptError("predict takes finite coordinates and labels 0 or 1; leave a point out rather than pad.")
     if capabilities.max_points is not None and xy.shape[1] > capabilities.max_points:

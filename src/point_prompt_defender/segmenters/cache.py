@@ -67,7 +67,7 @@ class DiskCache:
 
     def embed(self, image: NDArray[np.uint8]) -> Embedding:
         """The image's embedding, from disk where it is there; the encoder runs only where it is not."""
-        path = self.folder / f"{image_key(image)}.npy"
+        path = self.folder / f"{image_key(check_image(image))}.npy"
         if not path.exists():
             features = self.segmenter.embed(image).features.numpy().astype(np.float16)
             self._write(path, features)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from ..errors import ConfigError
 
@@ -21,7 +24,7 @@ Corruption = Literal["clean", "flip", "misplaced", "jitter", "added", "attacked"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class GameConfig(_Strict):
@@ -50,6 +53,14 @@ class GameConfig(_Strict):
             raise ValueError("corruptions must be shares that add up to 1")
         return self
 
+    @model_validator(mode="after")
+    def _is_playable(self) -> GameConfig:
+        if self.fewest_points > self.most_points:
+            raise ValueError("fewest_points must not be more than most_points")
+        if self.attack_moves > self.candidates:
+            raise ValueError("attack_moves must not be more than candidates")
+        return self
+
 
 class NetworkConfig(_Strict):
     """The Q-networks."""
@@ -58,6 +69,12 @@ class NetworkConfig(_Strict):
     heads: int = Field(4, ge=1, description="attention heads")
     layers: int = Field(3, ge=1, description="attention layers")
     graph: bool = Field(True, description="attention over the graph; false: an MLP a node")
+
+    @model_validator(mode="after")
+    def _divides(self) -> NetworkConfig:
+        if self.width % self.heads:
+            raise ValueError("width must be a multiple of heads")
+        return self
 
 
 class LearningConfig(_Strict):
@@ -78,12 +95,18 @@ class LearningConfig(_Strict):
     replay: int = Field(30_000, ge=1, description="states kept")
     double: bool = Field(True, description="double DQN")
 
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> LearningConfig:
+        if abs(sum(self.budget_shares) - 1) > 1e-6 or min(self.budget_shares) < 0:
+            raise ValueError("budget_shares must be shares that add up to 1")
+        return self
+
 
 class TrainingConfig(_Strict):
     """One training run."""
 
     name: str = Field(description="what the agents will be called")
-    seed: int = Field(0, description="seed of everything")
+    seed: int = Field(0, ge=0, description="seed of everything")
     segmenter: str = Field("mobile-sam", description="which segmenter plays along")
     precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="of the decoder during training")
     validation: float = Field(0.15, gt=0, lt=1, description="share of images kept for validation")
@@ -104,6 +127,14 @@ class TrainingConfig(_Strict):
     network: NetworkConfig = Field(default_factory=NetworkConfig)
     learning: LearningConfig = Field(default_factory=LearningConfig)
 
+    @model_validator(mode="after")
+    def _is_runnable(self) -> TrainingConfig:
+        if not all(0 <= epsilon <= 1 for epsilon in self.epsilon):
+            raise ValueError("epsilon must be two shares between 0 and 1")
+        if self.final_updates and not self.defence_updates:
+            raise ValueError("final_updates are done defence_updates at a time, which must then not be 0")
+        return self
+
 
 def load_config(name: str | os.PathLike[str], **changes: object) -> TrainingConfig:
     """A preset by name ("default", "paper"), or a TOML file by path.
@@ -115,21 +146,42 @@ def load_config(name: str | os.PathLike[str], **changes: object) -> TrainingConf
     Raises:
         ConfigError: no such preset or file, or an unknown or unfit setting; the sentence names it.
     """
-    path = Path(name)
+    return parse_config({**read_settings(name), **changes}, Path(name).name)
+
+
+def read_settings(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings that a preset or a TOML file gives, not yet checked.
+
+    Raises:
+        ConfigError: no such preset or file, or no TOML.
+    """
+    path = Path(name).expanduser()
     if path.suffix != ".toml":
         path = PRESETS / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.toml")))
-        raise ConfigError(f"There is no preset or file {str(name)!r}; give one of {known}, or the path of a .toml file.")
     try:
-        content = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name} is not valid TOML: {error}.") from None
-    return parse_config({**content, **changes}, path.name)
+        raise ConfigError(f"{path.name} is not valid TOML ({error}); correct it.") from None
+    except OSError:
+        known = ", ".join(presets())
+        near = difflib.get_close_matches(str(name), presets(), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ConfigError(
+            f"There is no preset or file {str(name)!r}{hint}; give one of {known}, or the path of a .toml file."
+        ) from None
 
 
-def parse_config(content: dict[str, object], source: str) -> TrainingConfig:
+def presets() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def parse_config(content: dict[str, Any], source: str) -> TrainingConfig:
     """Check settings that were read from somewhere.
+
+    Args:
+        content: settings, groups as dicts.
+        source: where they come from, for the error.
 
     Raises:
         ConfigError: an unknown or unfit setting.
@@ -138,6 +190,30 @@ def parse_config(content: dict[str, object], source: str) -> TrainingConfig:
         return TrainingConfig.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        what = "is no setting" if first["type"] == "extra_forbidden" else f"is wrong: {first['msg']}"
-        raise ConfigError(f"In {source}, {key} {what}; `ppd train --help` lists the settings.") from None
+        key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        if first["type"] == "extra_forbidden":
+            what = f"{key} is no setting{_hint(key)}; `ppd train --list-settings` shows them all"
+        elif first["type"] == "missing":
+            what = f"{key} is missing; add it"
+        else:
+            reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            what = f"{reason}; change it" if first["type"] == "value_error" else f"{key} {reason}; change it"
+        raise ConfigError(f"In {source}, {what}.") from None
+
+
+def setting_names(model: type[BaseModel] = TrainingConfig, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting's name, groups joined by dots ("learning.gamma"), with its pydantic field."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from setting_names(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def _hint(key: str) -> str:
+    """The setting that was probably meant, by its whole name or, where the group is wrong or missing, by its last part."""
+    names = [name for name, _ in setting_names()]
+    by_last = {name.rpartition(".")[2]: name for name in reversed(names)}
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.75)
+    near = near or [by_last[last] for last in difflib.get_close_matches(key.rpartition(".")[2], by_last, n=1, cutoff=0.75)]
+    return f" (did you mean {near[0]}?)" if near else ""

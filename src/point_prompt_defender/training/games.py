@@ -9,53 +9,17 @@ import torch
 from numpy.typing import NDArray
 
 from ..agents.policy import flipped, iou, position_of
-from ..agents.q_network import QNetwork, masked_max
+from ..agents.q_network import QNetwork
 from ..agents.replay import Experience
-from ..features.base import PatchFeatures
-from ..features.segmenter_features import SegmenterFeatures
-from ..feedback import Feedback, FeedbackDecoder
+from ..feedback import Feedback
 from ..game.corruptions import Corrupted, candidate_pool, clean, contradicts, flip_labels, jitter, join, misplace
 from ..game.rewards import dice
 from ..game.rules import GameState, Role, is_over, legal_actions, play
-from ..graph import PatchGraph, PromptGraph, build_graph
+from ..graph import PromptGraph
 from ..prompts import PointPrompts
 from ..proposers.ideal import ideal_prompts
-from ..segmenters.base import Embedding, Segmenter
+from ..scene import Scene, attack
 from .config import GameConfig
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """One object, ready to play on.
-
-    Attributes:
-        segmenter, embedding, features, patches: the image, as the segmenter and the graph see it.
-        mask: (H, W) bool, the ground truth at the original size.
-        truth: (h, w) bool, the same over the segmenter's low-resolution output.
-    """
-
-    segmenter: Segmenter
-    embedding: Embedding
-    features: PatchFeatures
-    patches: PatchGraph | None
-    mask: NDArray[np.bool_]
-    truth: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, segmenter: Segmenter, embedding: Embedding, mask: NDArray[np.bool_], paper: bool = False) -> Scene:
-        """Embed nothing, only prepare: features, whole-image graph, truth at low resolution (256 x 256)."""
-        features = SegmenterFeatures().extract(embedding)
-        side = embedding.features.shape[-1] * 4
-        truth = embedding.frame.mask_to_grid(mask, side)
-        return cls(segmenter, embedding, features, None if paper else PatchGraph(features), mask, truth)
-
-    def graph(self, prompts: PointPrompts) -> PromptGraph:
-        """The dual-space graph over some points of this image."""
-        return build_graph(self.features, prompts, patches=self.patches, paper=self.patches is None)
-
-    def decoder(self, prompts: PointPrompts) -> FeedbackDecoder:
-        """Decodes sets of these points; at most once each."""
-        return FeedbackDecoder(self.segmenter, self.embedding, self.features, prompts)
 
 
 def sample_ideal(mask: NDArray[np.bool_], config: GameConfig, rng: np.random.Generator) -> PointPrompts:
@@ -95,22 +59,6 @@ def corrupt(
         coarse, decodes = attack(scene, ideal, pool, attacker, budget)
     order = rng.permutation(len(coarse))  # where a point stands in the list must mean nothing
     return clean(PointPrompts(coarse.coords[order], coarse.labels[order]), scene.mask), decodes
-
-
-def attack(
-    scene: Scene, ideal: PointPrompts, pool: PointPrompts, attacker: QNetwork, moves: int
-) -> tuple[PointPrompts, int]:
-    """Let an attacker add candidates to ideal prompts. Returns the attacked prompts and the decodes spent."""
-    from ..agents.policy import BUDGETS, play_greedily
-
-    nodes = join(ideal, pool)
-    active = np.arange(len(nodes)) < len(ideal)
-    decoder = scene.decoder(nodes)
-    for move in play_greedily(
-        attacker, Role.ATTACKER, scene.graph(nodes), active, decoder, BUDGETS["default"], moves
-    ):
-        active[move.node] = True
-    return PointPrompts(nodes.coords[active], nodes.labels[active]), decoder.decodes
 
 
 @dataclass(frozen=True, eq=False)

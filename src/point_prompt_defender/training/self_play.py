@@ -9,10 +9,11 @@ and resumed gives the same numbers as one that is not, whatever the number of pr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from ..agents.q_network import QNetwork
 from ..agents.replay import ReplayMemory
 from ..errors import ConfigError
 from ..game.rules import Role
+from ..io.files import write_json
+from ..runtime import keep_pages
 from .checkpoint import Checkpoints
 from .config import TrainingConfig
 from .data import SegmentedObject, find_objects, split_by_image
-from .workers import Checked, Played, Task, keep_pages, play_task, pool
+from .workers import Checked, Played, Task, play_task, pool
 
 ATTACK, DEFENCE, VALIDATION, LEARN, CHOOSE = range(5)  # first part of a seed, so that no two purposes share chance
 
@@ -38,30 +41,46 @@ class SelfPlay:
 
     Args:
         config: the settings.
-        data: data folders or COCO files (see `find_objects`).
+        data: data folders or COCO files (see `find_objects`). Files that can't be used are left out and listed in
+            `problems`.
         run: the run's folder.
         cache: where embeddings are kept; by default inside the run.
         jobs: processes that play.
         resume: go on from the newest checkpoint; without it, a folder that holds a run is refused.
 
+    Attributes:
+        train, held: the objects to train on and to validate with.
+        datasets: names of the data folders.
+        problems: a sentence for each file of the data that can't be used.
+        agents: both roles' agents, by the role's name.
+        total_rounds: rounds of the whole run, those in which the defender only learns included.
+
     Raises:
-        ConfigError: the folder holds a run and `resume` is off, or holds a run with other settings.
-        ImageError: data that can't be used.
+        ConfigError: the folder holds a run and `resume` is off, or holds a run with other settings or data.
+        ImageError: a data folder that can't be used.
     """
 
     def __init__(
-        self, config: TrainingConfig, data: list[str], run: Path, cache: Path | None = None, jobs: int = 1,
+        self,
+        config: TrainingConfig,
+        data: Sequence[str],
+        run: Path,
+        cache: Path | None = None,
+        jobs: int = 1,
         resume: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.config, self.run, self.jobs = config, run, jobs
         self.cache = cache or run / "embeddings"
         self.checkpoints = Checkpoints(run)
-        self._claim(resume)
-        train, held = split_by_image(find_objects(data, merge=config.merge), config.validation)
+        self.problems: list[str] = []
+        objects = find_objects(data, merge=config.merge, on_problem=self.problems.append)
+        train, held = split_by_image(objects, config.validation)
         self.train = _limited(train, config)
         self.held = _limited(held, config)
+        self.datasets = list(dict.fromkeys(item.dataset for item in objects))
         if not self.train or not self.held:
-            raise ConfigError("There are too few images to keep some for validation; give more data.")
+            raise ConfigError("There must be two images or more, so that one is kept for validation; give more data.")
+        self._claim(resume)
         torch.manual_seed(config.seed)
         self.agents = {role.value: DqnAgent(role, self._network(), self._settings()) for role in Role}
         nodes = max(2 * config.game.most_points, 2 * config.game.usual_points)
@@ -70,18 +89,26 @@ class SelfPlay:
         self.total_rounds = config.rounds + math.ceil(config.final_updates / max(1, config.defence_updates))
 
     def _claim(self, resume: bool) -> None:
-        """Write the settings into the folder, or check that they are the same."""
-        path, content = self.run / "config.json", json.dumps(self.config.model_dump(), indent=1)
-        if path.exists():
-            if not resume:
-                raise ConfigError(f"{self.run} holds a training run already; add --resume to go on, or give another folder.")
-            if path.read_text() != content:
-                raise ConfigError(f"{self.run} was trained with other settings; resume it with those in its config.json.")
-        try:
-            (self.run / "agents").mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
-        except OSError as error:
-            raise ConfigError(f"The run's folder {self.run} can't be written ({error.strerror}); give another one.") from None
+        """Write down what the run depends on, or check that it is the same."""
+        what = [(item.dataset, item.image_path.name, item.instance) for item in (*self.train, *self.held)]
+        digest = hashlib.sha256(repr(what).encode()).hexdigest()
+        needed = {
+            "config.json": ("settings; resume it with those in its config.json", self.config.model_dump(mode="json")),
+            "data.json": ("data; resume it with the same folders", {"datasets": self.datasets, "sha256": digest}),
+        }
+        if (self.run / "config.json").exists() and not resume:
+            raise ConfigError(f"{self.run} holds a training run already; add --resume to go on, or give another folder.")
+        for name, (other, content) in needed.items():
+            try:
+                if not (self.run / name).exists():
+                    write_json(self.run / name, content)
+                elif json.loads((self.run / name).read_text(encoding="utf-8")) != content:
+                    raise ConfigError(f"{self.run} was trained with other {other}, or give another folder.")
+            except json.JSONDecodeError:
+                raise ConfigError(f"{self.run / name} is damaged; train in another folder.") from None
+            except OSError as error:
+                raise ConfigError(f"The run's folder {self.run} can't be used ({error.strerror}); give another.") from None
+        (self.run / "agents").mkdir(exist_ok=True)
 
     def _network(self) -> QNetwork:
         n = self.config.network
@@ -105,16 +132,14 @@ class SelfPlay:
         keep_pages()
         log = self.checkpoints.load(self.agents, self.memories) or []
         self._write_log(log)
+        if len(log) == self.total_rounds:
+            return
         with pool(self.config, self.cache, self.jobs) as workers:
-            try:
-                for number in range(len(log), self.total_rounds):
-                    log.append(self._round(number, workers, log, progress))
-                    self.checkpoints.save(number + 1, self.agents, self.memories, log)
-                    self._write_log(log)
-                    yield log[-1]
-            except BaseException:
-                workers.shutdown(wait=False, cancel_futures=True)
-                raise
+            for number in range(len(log), self.total_rounds):
+                log.append(self._round(number, workers, log, progress))
+                self.checkpoints.save(number + 1, self.agents, self.memories, log)
+                self._write_log(log)
+                yield log[-1]
 
     def _round(self, number: int, workers: Any, log: list[dict[str, Any]], progress: Any) -> dict[str, Any]:
         c, started = self.config, time.perf_counter()
@@ -147,12 +172,14 @@ class SelfPlay:
         rng = np.random.default_rng((self.config.seed, CHOOSE, purpose, number))
         chosen = rng.integers(len(self.train), size=games)
         defender = self._file("defender", number - 1) if number else None
-        league = [p for k in range(self.config.league) if number - k >= 0 and (p := self._file("attacker", number - k)).exists()]
+        newest = [self._file("attacker", number - k) for k in range(self.config.league) if k <= number]
+        league = [path for path in newest if path.exists()]
         tasks = []
         for game, index in enumerate(chosen):
             seed = (self.config.seed, purpose, number, game)
             if kind == "attack":
-                tasks.append(Task(kind, self.train[index], seed, None, self._file("attacker", number - 1) if number else None, epsilon))
+                attacker = self._file("attacker", number - 1) if number else None
+                tasks.append(Task(kind, self.train[index], seed, None, attacker, epsilon))
             else:
                 attacker = league[int(rng.integers(len(league)))] if league and self.config.attack_rounds else None
                 tasks.append(Task(kind, self.train[index], seed, defender, attacker, epsilon))
@@ -160,6 +187,8 @@ class SelfPlay:
 
     def _collect(self, tasks: list[Task], role: str, workers: Any, entry: dict[str, Any], progress: Any) -> None:
         """Play and remember, in the order of the tasks whoever finishes first."""
+        if not tasks:
+            return
         started, gains = time.perf_counter(), []
         for done, played in enumerate(workers.map(play_task, tasks, chunksize=4), 1):
             assert isinstance(played, Played)
@@ -171,10 +200,12 @@ class SelfPlay:
         seconds = time.perf_counter() - started
         entry[f"{role}_game_gain"] = round(float(np.mean(gains)), 4)
         entry[f"{role}_states"] = len(self.memories[role])
-        entry["decodes_per_second"] = round(entry["decodes"] / max(1e-6, entry.setdefault("seconds_play", 0.0) + seconds), 1)
-        entry["seconds_play"] = round(entry["seconds_play"] + seconds, 1)
+        entry["seconds_play"] = round(entry.get("seconds_play", 0.0) + seconds, 3)
+        entry["decodes_per_second"] = round(entry["decodes"] / max(1e-3, entry["seconds_play"]), 1)
 
-    def _learn(self, role: str, updates: int, number: int, rounds: int, rng: np.random.Generator, progress: Any) -> dict[str, Any]:
+    def _learn(
+        self, role: str, updates: int, number: int, rounds: int, rng: np.random.Generator, progress: Any
+    ) -> dict[str, Any]:
         agent, memory, c = self.agents[role], self.memories[role], self.config.learning
         if not updates or not len(memory):
             return {}

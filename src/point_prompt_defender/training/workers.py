@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +21,19 @@ import torch
 from ..agents.files import load_network
 from ..agents.policy import BUDGETS, play_greedily
 from ..agents.q_network import QNetwork
+from ..errors import PPDError
 from ..game.corruptions import candidate_pool, contradicts, flip_labels
 from ..game.rewards import dice
 from ..game.rules import Role
 from ..prompts import PointPrompts
 from ..proposers.ideal import ideal_prompts
-from ..segmenters.cache import DiskCache
+from ..runtime import keep_pages
+from ..scene import Scene, attack
+from ..segmenters import load_segmenter
+from ..segmenters.cache import DiskCache, MemoryCache
 from .config import TrainingConfig
 from .data import SegmentedObject
-from .games import Played, Scene, attack, attack_game, defence_game
+from .games import Played, attack_game, defence_game
 
 
 @dataclass(frozen=True)
@@ -60,35 +69,53 @@ class Checked:
     decodes: int
 
 
-def pool(config: TrainingConfig, cache: Path, jobs: int) -> ProcessPoolExecutor:
-    """A pool of processes that `play_task` runs in."""
+@contextmanager
+def pool(config: TrainingConfig, cache: Path, jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes that `play_task` runs in; left by an exception, it ends games under way at once.
+
+    Raises:
+        SegmenterError, WeightsError: the segmenter can't be loaded.
+        PPDError: a process died.
+    """
+    load_segmenter(config.segmenter, dtype=config.precision)  # raises here what would only break the pool in a worker
     context = get_context("spawn")  # a forked torch hangs on its threads
-    return ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(config, cache))
+    executor = ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(config, cache))
+    try:
+        yield executor
+    except BaseException as error:
+        processes = list((executor._processes or {}).values())
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise PPDError(
+                "A process that played games died, perhaps for want of memory; go on with --resume and fewer --jobs."
+            ) from None
+        raise
+    executor.shutdown()
 
 
 _here: dict[str, Any] = {}
 
 
 def _start(config: TrainingConfig, cache: Path) -> None:
-    import signal
-
-    from ..segmenters import load_segmenter
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is the parent's to handle
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     keep_pages()
     segmenter = load_segmenter(config.segmenter, dtype=config.precision, threads=1)
-    _here.update(config=config, segmenter=segmenter, cache=DiskCache(segmenter, cache))
+    on_disk = hasattr(segmenter, "attach")  # what DiskCache needs; other segmenters encode anew now and then
+    _here.update(
+        config=config, segmenter=segmenter, cache=DiskCache(segmenter, cache) if on_disk else MemoryCache(segmenter, 32)
+    )
 
 
-def keep_pages() -> None:
-    """Ask glibc to keep freed memory: decoding's buffers are large, and fresh pages cost more than the arithmetic."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-    except OSError:  # another C library
-        pass
+def _leave_with_parent() -> None:
+    """A parent that is killed can't end its pool; without this the processes would wait for ever."""
+    parent = parent_process()
+    assert parent is not None, "not in a pool's process"
+    parent.join()
+    os._exit(1)
 
 
 @functools.lru_cache(maxsize=16)

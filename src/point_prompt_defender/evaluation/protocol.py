@@ -1,0 +1,272 @@
+"""The protocol: which cases, which noise, which methods; measured case by case, resumable.
+
+    objects x seeds x noises -> Trial -> every method on the same points -> one row a method -> cases.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..agents.files import find_agent, load_network
+from ..agents.policy import BUDGETS, play_greedily
+from ..controls import CONTROLS, ORACLES, Case, Keep
+from ..errors import ConfigError
+from ..game.corruptions import Corrupted, candidate_pool, clean, flip_labels, jitter, misplace
+from ..game.rules import Role
+from ..graph import build_graph
+from ..proposers.ideal import ideal_prompts
+from ..runtime import keep_pages
+from ..scene import Scene, attack
+from ..segmenters import load_segmenter
+from ..training.data import SegmentedObject, find_objects
+from .metrics import boundary_f, dice, hd95, iou
+
+METHODS = (*CONTROLS, *(f"ppd-{budget}" for budget in BUDGETS), *ORACLES)
+NOISES = ("clean", "flip-2", "flip-4", "flip-6", "misplaced", "jitter", "attacked")
+ATTACK_MOVES, ATTACK_CANDIDATES = 4, 32
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What to measure.
+
+    Attributes:
+        data: data folders (see `find_objects`).
+        noises: some of NOISES.
+        methods: some of METHODS.
+        seeds: how many draws of points an object.
+        objects: most objects a data folder, chosen by a fixed seed, spread over its images; None for all.
+        points: positives, and as many negatives.
+        agent: the defender and attacker (see `find_agent`).
+        segmenter: see `load_segmenter`.
+        merge: data folders whose masks are class maps.
+    """
+
+    data: tuple[str, ...]
+    noises: tuple[str, ...] = ("clean", "flip-4")
+    methods: tuple[str, ...] = METHODS
+    seeds: int = 3
+    objects: int | None = None
+    points: int = 8
+    agent: str = "default"
+    segmenter: str = "mobile-sam"
+    merge: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for kind, given, known in (("noise", self.noises, NOISES), ("method", self.methods, METHODS)):
+            for name in given:
+                if name not in known:
+                    raise ConfigError(f"There is no {kind} {name!r}; give some of {', '.join(known)}.")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One coarse point set to measure every method on."""
+
+    item: SegmentedObject
+    seed: int
+    noise: str
+
+    @property
+    def key(self) -> str:
+        """A name that is the same in every run."""
+        item = self.item
+        return f"{item.dataset}/{item.image_path.stem}/{item.instance}/{self.seed}/{self.noise}"
+
+
+def trials(protocol: Protocol) -> list[Trial]:
+    """All trials of a protocol, always the same ones in the same order."""
+    found = []
+    for folder in protocol.data:
+        objects = find_objects([folder], merge=protocol.merge)
+        found += [
+            Trial(item, seed, noise)
+            for item in _spread_over_images(objects, protocol.objects)
+            for seed in range(protocol.seeds)
+            for noise in protocol.noises
+        ]
+    return found
+
+
+def _spread_over_images(objects: list[SegmentedObject], count: int | None) -> list[SegmentedObject]:
+    """`count` objects, one of each image first, then second ones, in a fixed random order."""
+    rng = np.random.default_rng(0)
+    by_image: dict[Path, list[SegmentedObject]] = {}
+    for index in rng.permutation(len(objects)):
+        by_image.setdefault(objects[index].image_path, []).append(objects[index])
+    rounds = [[items[k] for items in by_image.values() if k < len(items)] for k in range(len(objects))]
+    return [item for one in rounds for item in one][:count]
+
+
+def measure(
+    protocol: Protocol, out: Path, jobs: int = 1, progress: Callable[[int, int], None] = lambda *_: None
+) -> list[dict[str, Any]]:
+    """Measure all trials, or those that `out`/cases.jsonl does not hold yet; returns all rows.
+
+    Args:
+        protocol: what to measure.
+        out: a folder that exists; rows are appended to its cases.jsonl as they come.
+        jobs: processes.
+        progress: told how many trials are done, of how many.
+
+    Raises:
+        ConfigError: the folder holds results of another protocol.
+    """
+    settings, path = out / "protocol.json", out / "cases.jsonl"
+    content = json.dumps({**vars(protocol), "data": [Path(d).name for d in protocol.data]}, indent=1)
+    if settings.exists() and settings.read_text() != content:
+        raise ConfigError(f"{out} holds results of another protocol; give another folder, or delete this one.")
+    settings.write_text(content)
+    rows = _read_rows(path)
+    done = {row["trial"] for row in rows}
+    todo = [trial for trial in trials(protocol) if trial.key not in done]
+    total = len(done) + len(todo)
+    with open(path, "a") as file:
+        for count, fresh in enumerate(_played(protocol, todo, jobs), len(done) + 1):
+            # All rows of a trial in one write: a killed run leaves at most one broken line, which is dropped.
+            file.write("".join(json.dumps(row) + "\n" for row in fresh))
+            file.flush()
+            rows += fresh
+            progress(count, total)
+    return rows
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    if not path.exists():
+        return rows
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            pass
+    # A trial counts as done only with all of its methods.
+    whole = {row["trial"] for row in rows if row.get("last")}
+    rows = [row for row in rows if row["trial"] in whole]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def _played(protocol: Protocol, todo: list[Trial], jobs: int) -> Iterator[list[dict[str, Any]]]:
+    if not todo:
+        return
+    # Trials of one image lie side by side: a process that gets some of them encodes the image once.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start, initargs=(protocol,)) as workers:
+        yield from workers.map(_play, todo, chunksize=protocol.seeds * len(protocol.noises))
+
+
+_here: dict[str, Any] = {}
+
+
+def _start(protocol: Protocol) -> None:
+    torch.set_num_threads(1)
+    keep_pages()
+    _here["protocol"] = protocol
+    _here["segmenter"] = load_segmenter(protocol.segmenter, threads=1)
+    _here["paper"] = False
+    if any(name.startswith("ppd-") for name in protocol.methods):
+        _here["defender"], card = load_network(find_agent(protocol.agent, Role.DEFENDER))
+        _here["paper"] = bool(card.get("paper", False))
+    if "attacked" in protocol.noises:
+        _here["attacker"] = load_network(find_agent(protocol.agent, Role.ATTACKER))[0]
+
+
+def _scene(item: SegmentedObject) -> Scene:
+    if _here.get("path") != item.image_path:
+        _here["path"], _here["embedding"] = item.image_path, _here["segmenter"].embed(item.image())
+    return Scene.of(_here["segmenter"], _here["embedding"], item.mask())
+
+
+def noisy(kind: str, scene: Scene, points: int, rng: np.random.Generator) -> Corrupted:
+    """Coarse prompts of one kind of noise, from `points` ideal positives and as many negatives."""
+    ideal = ideal_prompts(scene.mask, points, points, rng)
+    if kind == "clean":
+        return clean(ideal, scene.mask)
+    if kind.startswith("flip-"):
+        return flip_labels(ideal, scene.mask, int(kind.removeprefix("flip-")) * points // 8, rng)
+    if kind == "misplaced":
+        return misplace(ideal, scene.mask, points // 2, rng)
+    if kind == "jitter":
+        return jitter(ideal, scene.mask, 0.15, rng)
+    pool = candidate_pool(scene.mask, ATTACK_CANDIDATES, rng)
+    return clean(attack(scene, ideal, pool, _here["attacker"], ATTACK_MOVES)[0], scene.mask)
+
+
+def _play(trial: Trial) -> list[dict[str, Any]]:
+    protocol: Protocol = _here["protocol"]
+    scene = _scene(trial.item)
+    rng = np.random.default_rng(zlib.crc32(trial.key.encode()))
+    coarse = noisy(trial.noise, scene, protocol.points, rng)
+    # Bounded memory of answers for all methods together: what one method decoded, the next need not.
+    decoder = scene.decoder(coarse.prompts)
+    rows = []
+    everything = np.ones(len(coarse.prompts), bool)
+    before = dice(_full_mask(scene, decoder, everything), scene.mask)
+    for method in protocol.methods:
+        counted = _Counted(decoder)
+        case = Case(
+            coarse.prompts, scene.features, scene.patches, counted, rng,
+            truth=scene.truth if method == "oracle" else None,
+            wrong=coarse.wrong if method == "noise-oracle" else None,
+        )  # fmt: skip
+        started = time.perf_counter()
+        keep = _method(method, case, scene)
+        seconds = time.perf_counter() - started
+        mask = _full_mask(scene, decoder, keep)
+        dropped = ~keep
+        rows.append(
+            {
+                "trial": trial.key, "dataset": trial.item.dataset, "image": trial.item.image_path.stem,
+                "object": trial.item.instance, "seed": trial.seed, "noise": trial.noise, "method": method,
+                "dice_before": before, "dice_after": dice(mask, scene.mask), "iou_after": iou(mask, scene.mask),
+                "hd95": hd95(mask, scene.mask), "boundary_f": boundary_f(mask, scene.mask),
+                "removed": int(dropped.sum()), "wrong": int(coarse.wrong.sum()),
+                "hits": int((dropped & coarse.wrong).sum()), "decodes": counted.distinct, "seconds": seconds,
+                "last": method == protocol.methods[-1],
+            }
+        )  # fmt: skip
+    return rows
+
+
+class _Counted:
+    """A decoder that counts the distinct sets one method asks for, whoever asked before."""
+
+    def __init__(self, decode: Any) -> None:
+        self._decode, self._asked = decode, set[bytes]()
+
+    def __call__(self, active: Any) -> Any:
+        self._asked.update(row.tobytes() for row in active)
+        return self._decode(active)
+
+    @property
+    def distinct(self) -> int:
+        return len(self._asked)
+
+
+def _method(name: str, case: Case, scene: Scene) -> Keep:
+    control = {**CONTROLS, **ORACLES}.get(name)
+    if control is not None:
+        return control(case)
+    keep = np.ones(len(case.prompts), bool)
+    graph = build_graph(scene.features, case.prompts, patches=scene.patches, paper=_here["paper"])
+    budget = BUDGETS[name.removeprefix("ppd-")]
+    for move in play_greedily(_here["defender"], Role.DEFENDER, graph, keep, case.decode, budget, len(keep) - 1):
+        if move.node is not None:
+            keep[move.node] = False
+    return keep
+
+
+def _full_mask(scene: Scene, decoder: Any, keep: Keep) -> Any:
+    logits = torch.from_numpy(decoder(keep[None]).low_res_logits)
+    return (scene.embedding.frame.upsample(logits)[0] > 0).numpy()
