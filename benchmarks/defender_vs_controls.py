@@ -19,7 +19,9 @@ SETS = ("davis2016_val", "bsds_val", "wbc")
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data", help="holds the three sets")
+    parser.add_argument(
+        "--data", type=Path, default=HERE.parent.parent / "shared" / "data", help="holds the three sets"
+    )
     parser.add_argument("--jobs", default="2", help="processes")
     parser.add_argument("--objects", default="60", help="objects a set")
     args = parser.parse_args()

@@ -34,7 +34,7 @@ def explain(graph: PromptGraph, moves: list[Move], decode: Decoder | None) -> li
         after[move.node] = False
         if decode is not None:
             before_it, without = decode(active[None]), decode(after[None])
-            facts.append(_mask_at_point(graph, move.node, float(before_it.logits[0, move.node])))
+            facts.append(_mask_at_point(graph, active, move.node, float(before_it.logits[0, move.node])))
             facts.append(_estimate(float(before_it.scalars[0, 0]), float(without.scalars[0, 0])))
         reasons[move.node] = "; ".join(facts)
         active = after
@@ -49,17 +49,20 @@ def _neighbours(graph: PromptGraph, active: np.ndarray, node: int) -> str:
     mine, other = ("positive", "negative") if own == POSITIVE else ("negative", "positive")
     count, total = _NUMBERS[against], _NUMBERS[len(nearest)]
     verb = "is" if against == 1 else "are"
+    if len(nearest) == 1:
+        return f"labelled {mine}, {'but' if against else 'and'} its only neighbour in feature space is {other if against else mine}"
     if against == len(nearest):
         return f"labelled {mine}, but its {total} nearest patches in feature space {verb} {other}"
-    link = "but" if 2 * against >= len(nearest) else "and only"
+    link = "but" if 2 * against >= len(nearest) else "and only" if against else "and"
     return f"labelled {mine}, {link} {count} of its {total} nearest patches in feature space {verb} {other}"
 
 
-def _mask_at_point(graph: PromptGraph, node: int, logit: float) -> str:
+def _mask_at_point(graph: PromptGraph, active: np.ndarray, node: int, logit: float) -> str:
     positive = graph.prompts.labels[node] == POSITIVE
     inside = "inside" if logit > 0 else "outside"
+    points = "all points together" if active.all() else f"the {active.sum()} points left by then"
     agrees = (logit > 0) == positive
-    return f"it lies {inside} the mask that all points together gave" + ("" if agrees else ", against its label")
+    return f"it lies {inside} the mask that {points} gave" + ("" if agrees else ", against its label")
 
 
 def _estimate(before: float, after: float) -> str:

@@ -28,9 +28,7 @@ class PointPrompts:
     labels: NDArray[np.int64]
 
     @classmethod
-    def checked(
-        cls, coords: ArrayLike, labels: ArrayLike, image_size: tuple[int, int] | None = None
-    ) -> PointPrompts:
+    def checked(cls, coords: ArrayLike, labels: ArrayLike, image_size: tuple[int, int] | None = None) -> PointPrompts:
         """Check points and labels as a user gave them.
 
         Args:

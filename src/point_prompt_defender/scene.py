@@ -60,8 +60,6 @@ def attack(
     nodes = join(ideal, pool)
     active = np.arange(len(nodes)) < len(ideal)
     decoder = scene.decoder(nodes)
-    for move in play_greedily(
-        attacker, Role.ATTACKER, scene.graph(nodes), active, decoder, BUDGETS["default"], moves
-    ):
+    for move in play_greedily(attacker, Role.ATTACKER, scene.graph(nodes), active, decoder, BUDGETS["default"], moves):
         active[move.node] = True
     return PointPrompts(nodes.coords[active], nodes.labels[active]), decoder.decodes

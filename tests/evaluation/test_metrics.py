@@ -7,12 +7,11 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 from scipy.spatial import distance
 
-from point_prompt_defender.evaluation.metrics import boundary, boundary_f, bootstrap, dice, hd95, iou, recovery
+from point_prompt_defender.evaluation.metrics import bootstrap, boundary, boundary_f, dice, hd95, iou, recovery
 
 masks = arrays(bool, (9, 12))
 

@@ -76,7 +76,19 @@ def test_the_summary_has_the_fields_of_the_contract(measured):
     rows = measured[2]
     summary = summarise(rows, draws=50)
     assert len(summary) == 2 * len(FAST)
-    wanted = {"dataset", "noise", "method", "n", "dice_before", "dice_after", "iou_after", "harm", "removed", "decodes", "seconds"}
+    wanted = {
+        "dataset",
+        "noise",
+        "method",
+        "n",
+        "dice_before",
+        "dice_after",
+        "iou_after",
+        "harm",
+        "removed",
+        "decodes",
+        "seconds",
+    }
     for entry in summary:
         assert wanted <= set(entry)
         mine = [r for r in rows if r["method"] == entry["method"] and r["noise"] == entry["noise"]]
@@ -96,7 +108,11 @@ def test_recovery_is_of_what_the_oracle_gets():
 
     rows = []
     for trial, (before, mine, best) in enumerate([(0.2, 0.5, 0.8), (0.4, 0.6, 0.8)]):
-        rows += [row("keep-all", trial, before, before), row("ppd-default", trial, before, mine), row("oracle", trial, before, best)]
+        rows += [
+            row("keep-all", trial, before, before),
+            row("ppd-default", trial, before, mine),
+            row("oracle", trial, before, best),
+        ]
     by_method = {e["method"]: e for e in summarise(rows, draws=200)}
     assert by_method["ppd-default"]["recovery"] == pytest.approx(0.25 / 0.5)
     assert by_method["oracle"]["recovery"] == pytest.approx(1)

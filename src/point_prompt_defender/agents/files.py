@@ -42,7 +42,7 @@ def load_network(path: str | os.PathLike[str]) -> tuple[QNetwork, dict[str, Any]
         raise ConfigError(f"There is no agent at {path}; give the folder of a training run, or a known name.") from None
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(":.")
-        raise ConfigError(f"{path} holds no agent of this version ({reason}); train one or give another file.") from None
+        raise ConfigError(f"{path} holds no agent of this version ({reason}); give another file.") from None
     return network.eval().requires_grad_(False), card
 
 
@@ -80,4 +80,4 @@ def _from_hub(repository: str, file: str) -> Path:
         return Path(hf_hub_download(repository, file))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"The agent {repository} can't be had from the Hub ({reason}); give a local folder.") from None
+        raise ConfigError(f"The Hub does not give the agent {repository} ({reason}); give a local folder.") from None

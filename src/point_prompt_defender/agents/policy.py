@@ -145,7 +145,8 @@ def play_greedily(
     Returns:
         The moves in order; the defender's last one is STOP unless the moves ran out.
     """
-    active, made = active.copy(), []
+    active = active.copy()
+    made: list[Move] = []
     while len(made) < moves:
         feedback = decode(active[None]) if budget.told else None
         position = position_of(graph, active, moves - len(made), feedback)

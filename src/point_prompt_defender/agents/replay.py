@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,8 @@ class ReplayMemory:
         self._arrays: dict[str, NDArray] = {}
         for name, axes in _AXES.items():
             dtype = np.bool_ if name in _BOOL else np.float16 if name in _HALF else np.float32
-            self._arrays[name] = np.zeros((capacity, *(nodes if n == "N" else n for n in axes)), dtype)
+            shape = [capacity] + [nodes if isinstance(n, str) else n for n in axes]
+            self._arrays[name] = np.zeros(shape, dtype)
 
     def __len__(self) -> int:
         return min(self.added, self.capacity)
@@ -88,7 +90,8 @@ class ReplayMemory:
         for name, axes in _AXES.items():
             array = self._arrays[name]
             array[at] = 0
-            array[(at, *(slice(0, count) if n == "N" else slice(None) for n in axes))] = getattr(experience, name)
+            place = (at, *(slice(0, count) if n == "N" else slice(None) for n in axes))
+            array[place] = getattr(experience, name)
         self.count[at] = count
         self.added += 1
 
@@ -103,8 +106,8 @@ class ReplayMemory:
         longest = int(self.count[index].max())
 
         def get(name: str) -> torch.Tensor:
-            cut = tuple(slice(0, longest) if n == "N" else slice(None) for n in _AXES[name])
-            value = torch.from_numpy(self._arrays[name][(index, *cut)])
+            place = (index, *(slice(0, longest) if n == "N" else slice(None) for n in _AXES[name]))
+            value = torch.from_numpy(self._arrays[name][place])
             return value if value.dtype == torch.bool else value.float()
 
         real = torch.from_numpy(np.arange(longest)[None] < self.count[index][:, None])
@@ -115,8 +118,8 @@ class ReplayMemory:
     def save(self, path: Path) -> None:
         """Write the memory to an .npz file (by a path that is renamed into place by the caller)."""
         with open(path, "wb") as file:
-            np.savez(file, added=self.added, count=self.count[: len(self)],
-                     **{k: v[: len(self)] for k, v in self._arrays.items()})
+            held: dict[str, Any] = {name: array[: len(self)] for name, array in self._arrays.items()}
+            np.savez(file, added=self.added, count=self.count[: len(self)], **held)
 
     def load(self, path: Path) -> None:
         """Take the content of a file that `save` wrote."""

@@ -22,9 +22,7 @@ def add_parser(subparsers: Any) -> None:
         "On photographs that scikit-image ships, with outlines drawn for this project: give the segmenter ideal "
         "points, let the trained attacker add bad ones, let the defender drop points. Writes demo.png and demo.json.",
     )
-    parser.add_argument(
-        "--out", metavar="DIR", default="demo", help="where demo.png and demo.json go (default: demo)"
-    )
+    parser.add_argument("--out", metavar="DIR", default="demo", help="where demo.png and demo.json go (default: demo)")
     add_defender_options(parser)
     parser.add_argument(
         "--attacker", metavar="NAME_OR_FOLDER", default="default", help="the trained attacker (default: default)"
@@ -92,22 +90,19 @@ def _print_table(cases: list[DemoCase], figures: dict[str, Any]) -> None:
     from ..game.corruptions import contradicts
 
     table = Table(title="Dice against the drawn outlines")
-    table.add_column("object")
-    for name in ("ideal", "attacked", "defended"):
+    table.add_column("object", no_wrap=True)
+    for name in ("ideal", "attacked", "defended", "dropped", "of the wrong"):
         table.add_column(name, justify="right")
-    table.add_column("dropped", justify="right")
-    table.add_column("of these wrong", justify="right")
     for case in cases:
-        wrong = contradicts(case.attacked, case.scene.mask)
-        dropped = ~case.result.keep
+        wrong, dropped = contradicts(case.attacked, case.scene.mask), ~case.result.keep
         dice = (case.dice_ideal, case.dice_attacked, case.dice_defended)
         counts = f"{dropped.sum()} of {dropped.size}", f"{(dropped & wrong).sum()} of {wrong.sum()}"
-        table.add_row(f"{case.scene.name} ({case.scene.photo})", *(f"{d:.3f}" for d in dice), *counts)
+        table.add_row(case.scene.name, *(f"{d:.3f}" for d in dice), *counts)
     table.add_section()
-    means = figures["means"].values()
-    table.add_row("mean", *(f"{mean:.3f}" for mean in means), style="bold")
-    print_to = Console()
-    print_to.print(table)
-    if figures["won_back"] is not None:
-        print_to.print(f"The defender won back {figures['won_back']:.0%} of what the attack took.")
-    print_to.print(f"{figures['seconds']:.1f} s")
+    ideal, attacked, defended = figures["means"].values()
+    table.add_row("mean", *(f"{mean:.3f}" for mean in (ideal, attacked, defended)), style="bold")
+    to = Console()
+    to.print(table)
+    share = "" if figures["won_back"] is None else f" ({figures['won_back']:.0%})"
+    to.print(f"The attack took {ideal - attacked:.3f} Dice, the defender won back {defended - attacked:.3f}{share}.")
+    to.print(f"{figures['seconds']:.1f} s")

@@ -20,14 +20,24 @@ def add_parser(subparsers: Any) -> None:
         "Corrupt ideal prompts of every object in known ways, let every method refine them, and compare the masks with "
         "the ground truth. Writes results.json, results.md and cases.jsonl; started again, it goes on where it was.",
     )
-    parser.add_argument("--data", nargs="+", action="extend", required=True, metavar="DIR", help="images/ + masks/, or a COCO json")
+    parser.add_argument(
+        "--data", nargs="+", action="extend", required=True, metavar="DIR", help="images/ + masks/, or a COCO json"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="where the results go")
-    parser.add_argument("--noise", nargs="+", default=["clean", "flip-4"], help="kinds of noise (default: clean flip-4)")
+    parser.add_argument(
+        "--noise", nargs="+", default=["clean", "flip-4"], help="kinds of noise (default: clean flip-4)"
+    )
     parser.add_argument("--method", nargs="+", help="methods (default: all)")
     parser.add_argument("--seeds", type=int, default=3, help="draws of points an object (default: 3)")
     parser.add_argument("--objects", type=int, help="most objects a data folder (default: all)")
     parser.add_argument("--points", type=int, default=8, help="positives, and as many negatives (default: 8)")
-    parser.add_argument("--merge", nargs="+", default=[], metavar="NAME", help="folders whose masks are class maps: all classes are one object")
+    parser.add_argument(
+        "--merge",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="folders whose masks are class maps: all classes are one object",
+    )
     parser.add_argument("--agent", default="default", help="which agents: default, paper, or a run's folder")
     parser.add_argument("--segmenter", default="mobile-sam", help="which segmenter (default: mobile-sam)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")

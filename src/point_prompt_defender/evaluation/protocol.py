@@ -1,6 +1,6 @@
 """The protocol: which cases, which noise, which methods; measured case by case, resumable.
 
-    objects x seeds x noises -> Trial -> every method on the same points -> one row a method -> cases.jsonl
+objects x seeds x noises -> Trial -> every method on the same points -> one row a method -> cases.jsonl
 """
 
 from __future__ import annotations

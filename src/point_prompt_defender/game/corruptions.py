@@ -39,9 +39,7 @@ def clean(prompts: PointPrompts, mask: NDArray[np.bool_]) -> Corrupted:
     return Corrupted(prompts, contradicts(prompts, mask))
 
 
-def flip_labels(
-    prompts: PointPrompts, mask: NDArray[np.bool_], count: int, rng: np.random.Generator
-) -> Corrupted:
+def flip_labels(prompts: PointPrompts, mask: NDArray[np.bool_], count: int, rng: np.random.Generator) -> Corrupted:
     """Turn the labels of `count` points, chosen at random; at least one true positive stays."""
     labels = prompts.labels.copy()
     spare = rng.choice(np.flatnonzero(labels == POSITIVE))
@@ -51,9 +49,7 @@ def flip_labels(
     return clean(PointPrompts(prompts.coords, labels), mask)
 
 
-def misplace(
-    prompts: PointPrompts, mask: NDArray[np.bool_], count: int, rng: np.random.Generator
-) -> Corrupted:
+def misplace(prompts: PointPrompts, mask: NDArray[np.bool_], count: int, rng: np.random.Generator) -> Corrupted:
     """Move `count` points to the wrong side near the boundary: positives just outside, negatives just inside.
 
     "Near" is within a tenth of the object's size, and at least 3 pixels.
@@ -71,9 +67,7 @@ def misplace(
     return clean(PointPrompts(coords, prompts.labels), mask)
 
 
-def jitter(
-    prompts: PointPrompts, mask: NDArray[np.bool_], share: float, rng: np.random.Generator
-) -> Corrupted:
+def jitter(prompts: PointPrompts, mask: NDArray[np.bool_], share: float, rng: np.random.Generator) -> Corrupted:
     """Displace every point by a normal deviate of `share` of the object's size (root of its area), inside the image."""
     scale = share * float(np.sqrt(mask.sum()))
     limit = np.array(mask.shape)[::-1] - 1

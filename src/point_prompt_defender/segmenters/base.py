@@ -91,7 +91,9 @@ class Frame:
             ImageError: the mask has another size than the image.
         """
         if mask.shape != self.image_size:
-            raise ImageError(f"The mask is {mask.shape} but the image {self.image_size} (height, width); they must agree.")
+            raise ImageError(
+                f"The mask is {mask.shape} but the image {self.image_size} (height, width); they must agree."
+            )
         # Read the mask at each cell's centre: an exact resampling for the low-resolution Dice of the rewards.
         centres = (np.arange(side) + 0.5) * (self.input_size / side)
         rows = np.floor(centres / self.scale_y).astype(int)

@@ -21,6 +21,9 @@ else:
 
 PRESETS = Path(__file__).parent / "presets"
 Corruption = Literal["clean", "flip", "misplaced", "jitter", "added", "attacked"]
+_CORRUPTIONS: dict[Corruption, float] = {
+    "clean": 0.12, "flip": 0.40, "misplaced": 0.14, "jitter": 0.08, "added": 0.10, "attacked": 0.16,
+}  # fmt: skip
 
 
 class _Strict(BaseModel):
@@ -41,9 +44,7 @@ class GameConfig(_Strict):
     attack_branches: int = Field(8, ge=1, description="candidates decoded in each state of an attack game")
     defence_moves: int = Field(8, ge=1, description="most removals in a training game")
     corruptions: dict[Corruption, float] = Field(
-        default_factory=lambda: {
-            "clean": 0.12, "flip": 0.40, "misplaced": 0.14, "jitter": 0.08, "added": 0.10, "attacked": 0.16,
-        },  # fmt: skip
+        default_factory=lambda: dict(_CORRUPTIONS),
         description="how often each corruption occurs",
     )
 
@@ -211,9 +212,10 @@ def setting_names(model: type[BaseModel] = TrainingConfig, prefix: str = "") -> 
 
 
 def _hint(key: str) -> str:
-    """The setting that was probably meant, by its whole name or, where the group is wrong or missing, by its last part."""
+    """The setting that was probably meant, by its whole name or, where the group is wrong, by its last part."""
     names = [name for name, _ in setting_names()]
     by_last = {name.rpartition(".")[2]: name for name in reversed(names)}
     near = difflib.get_close_matches(key, names, n=1, cutoff=0.75)
-    near = near or [by_last[last] for last in difflib.get_close_matches(key.rpartition(".")[2], by_last, n=1, cutoff=0.75)]
+    if not near:
+        near = [by_last[last] for last in difflib.get_close_matches(key.rpartition(".")[2], by_last, n=1, cutoff=0.75)]
     return f" (did you mean {near[0]}?)" if near else ""

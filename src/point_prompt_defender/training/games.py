@@ -88,8 +88,17 @@ def defence_game(
     coarse, spent = corrupt(scene, config, attacker, rng)
     active = np.ones(len(coarse.prompts), bool)
     played = _play(
-        scene, Role.DEFENDER, coarse.prompts, coarse.wrong, active, config, network, epsilon, rng,
-        moves=min(config.defence_moves, len(active) - 1), branches=None,
+        scene,
+        Role.DEFENDER,
+        coarse.prompts,
+        coarse.wrong,
+        active,
+        config,
+        network,
+        epsilon,
+        rng,
+        moves=min(config.defence_moves, len(active) - 1),
+        branches=None,
     )
     return Played(played.experiences, played.dice, played.decodes + spent)
 
@@ -101,8 +110,17 @@ def attack_game(
     ideal, pool = sample_ideal(scene.mask, config, rng), candidate_pool(scene.mask, config.candidates, rng)
     nodes = join(ideal, pool)
     return _play(
-        scene, Role.ATTACKER, nodes, contradicts(nodes, scene.mask), np.arange(len(nodes)) < len(ideal), config,
-        network, epsilon, rng, moves=config.attack_moves, branches=config.attack_branches,
+        scene,
+        Role.ATTACKER,
+        nodes,
+        contradicts(nodes, scene.mask),
+        np.arange(len(nodes)) < len(ideal),
+        config,
+        network,
+        epsilon,
+        rng,
+        moves=config.attack_moves,
+        branches=config.attack_branches,
     )
 
 
@@ -167,9 +185,7 @@ def _values(
     return network(position)[0][0].numpy()[legal]
 
 
-def _some(
-    legal: NDArray[np.int64], q: NDArray[np.float32], count: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _some(legal: NDArray[np.int64], q: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Half of the tried moves by value, half by chance; sorted."""
     if len(legal) <= count:
         return legal

@@ -97,7 +97,7 @@ class SelfPlay:
             "data.json": ("data; resume it with the same folders", {"datasets": self.datasets, "sha256": digest}),
         }
         if (self.run / "config.json").exists() and not resume:
-            raise ConfigError(f"{self.run} holds a training run already; add --resume to go on, or give another folder.")
+            raise ConfigError(f"{self.run} holds a training run; add --resume to go on, or give another folder.")
         for name, (other, content) in needed.items():
             try:
                 if not (self.run / name).exists():
@@ -107,7 +107,7 @@ class SelfPlay:
             except json.JSONDecodeError:
                 raise ConfigError(f"{self.run / name} is damaged; train in another folder.") from None
             except OSError as error:
-                raise ConfigError(f"The run's folder {self.run} can't be used ({error.strerror}); give another.") from None
+                raise ConfigError(f"The folder {self.run} can't be used ({error.strerror}); give another.") from None
         (self.run / "agents").mkdir(exist_ok=True)
 
     def _network(self) -> QNetwork:

@@ -81,6 +81,9 @@ def pool(config: TrainingConfig, cache: Path, jobs: int) -> Iterator[ProcessPool
     context = get_context("spawn")  # a forked torch hangs on its threads
     executor = ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(config, cache))
     try:
+        with _no_interrupts():
+            for _ in range(jobs):  # while none has started up yet, each task starts another process
+                executor.submit(os.getpid)
         yield executor
     except BaseException as error:
         processes = list((executor._processes or {}).values())
@@ -95,11 +98,23 @@ def pool(config: TrainingConfig, cache: Path, jobs: int) -> Iterator[ProcessPool
     executor.shutdown()
 
 
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Processes that are started inside ignore ctrl-C from their first moment: it is the parent's to handle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may change what signals do
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 _here: dict[str, Any] = {}
 
 
 def _start(config: TrainingConfig, cache: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is the parent's to handle
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     keep_pages()
@@ -154,9 +169,7 @@ def _validate(
         before = float(dice(decoder(keep[None]).masks, scene.truth)[0])
         if not defend or defender is None:
             return before, before
-        for move in play_greedily(
-            defender, Role.DEFENDER, scene.graph(prompts), keep, decoder, budget, len(prompts)
-        ):
+        for move in play_greedily(defender, Role.DEFENDER, scene.graph(prompts), keep, decoder, budget, len(prompts)):
             if move.node is not None:
                 keep[move.node] = False
         after = float(dice(decoder(keep[None]).masks, scene.truth)[0])
