@@ -16,7 +16,7 @@ def pixels(panel, width=640):
     return np.asarray(draw(panel, width)).astype(int)
 
 
-def around(picture, x, y, radius=14):
+def around(picture, x, y, radius=10):
     """The neighbourhood of an image's pixel (x, y) in a picture four times as large."""
     at = round((x + 0.5) * 4), round((y + 0.5) * 4)
     return picture[at[1] - radius : at[1] + radius, at[0] - radius : at[0] + radius].reshape(-1, 3)

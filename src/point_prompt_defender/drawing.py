@@ -83,7 +83,7 @@ def figure(rows: Sequence[Sequence[Panel]], titles: Sequence[str], width: int = 
     gap, line = max(6, width // 40), max(16, width // 16)
     drawn = [[draw(panel, width) for panel in row] for row in rows]
     # Wide enough for the legend, also where there is one column only.
-    total = max(len(titles) * (width + gap) + gap, 14 * line)
+    total = max(len(titles) * (width + gap) + gap, 20 * line)
     heights = [max(picture.height for picture in row) + round(1.7 * line) for row in drawn]
     sheet = Image.new("RGB", (total, gap + round(1.5 * line) + sum(heights) + round(1.8 * line)), _PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(round(0.75 * line))

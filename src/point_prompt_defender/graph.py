@@ -28,11 +28,11 @@ class PromptGraph:
 
     Attributes:
         prompts: the points and their labels.
-        semantic: (N, N) float32, M_f (the paper's feature distance matrix): distance between patch features. `default`: between unit
-            vectors, in units of the image's own root mean square distance, so that any extractor's distances have
-            one scale; `paper`: Euclidean between raw vectors.
-        physical: (N, N) float32, M_p (the paper's physical distance matrix): distance between the points (the paper: between the centres of
-            their patches), in units of the image's diagonal.
+        semantic: (N, N) float32, the paper's feature distance matrix M_f. `default`: between unit vectors, in units
+            of the image's own root mean square distance, so that any extractor's distances have one scale; `paper`:
+            Euclidean between raw vectors.
+        physical: (N, N) float32, the paper's physical distance matrix M_p, between the points (the paper: between
+            the centres of their patches), in units of the image's diagonal.
         diffusion: (N, N) float32 in [0, 1], how strongly two points hang together along the whole patch graph (ours).
     """
 

@@ -5,6 +5,8 @@ objects x seeds x noises -> Trial -> every method on the same points -> one row 
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import time
 import zlib
@@ -112,7 +114,7 @@ def _spread_over_images(objects: list[SegmentedObject], count: int | None) -> li
 def measure(
     protocol: Protocol, out: Path, jobs: int = 1, progress: Callable[[int, int], None] = lambda *_: None
 ) -> list[dict[str, Any]]:
-    """Measure all trials, or those that `out`/cases.jsonl does not hold yet; returns all rows.
+    """Measure what `out`/cases.jsonl does not hold yet: missing trials, methods, and those of other agents.
 
     Args:
         protocol: what to measure.
@@ -120,50 +122,73 @@ def measure(
         jobs: processes.
         progress: told how many trials are done, of how many.
 
+    Returns:
+        All rows of the protocol.
+
     Raises:
-        ConfigError: the folder holds results of another protocol.
+        ConfigError: the folder holds results with other points or another segmenter.
     """
     settings, path = out / "protocol.json", out / "cases.jsonl"
-    content = json.dumps({**vars(protocol), "data": [Path(d).name for d in protocol.data]}, indent=1)
+    content = json.dumps({"points": protocol.points, "segmenter": protocol.segmenter, "merge": protocol.merge})
     if settings.exists() and settings.read_text() != content:
         raise ConfigError(f"{out} holds results of another protocol; give another folder, or delete this one.")
     settings.write_text(content)
-    rows = _read_rows(path)
-    done = {row["trial"] for row in rows}
-    todo = [trial for trial in trials(protocol) if trial.key not in done]
-    total = len(done) + len(todo)
+    wanted = trials(protocol)
+    agents = _agents(protocol)
+    known = {
+        (r["trial"], r["method"]): r for r in _read_rows(path) if r["agent"] == agents.get((r["noise"], r["method"]))
+    }
+    missing = {t.key: [m for m in protocol.methods if (t.key, m) not in known] for t in wanted}
+    todo = [(trial, tuple(missing[trial.key])) for trial in wanted if missing[trial.key]]
     with open(path, "a") as file:
-        for count, fresh in enumerate(_played(protocol, todo, jobs), len(done) + 1):
-            # All rows of a trial in one write: a killed run leaves at most one broken line, which is dropped.
+        for count, fresh in enumerate(_played(protocol, todo, jobs), len(wanted) - len(todo) + 1):
+            for row in fresh:
+                row["agent"] = agents[row["noise"], row["method"]]
+                known[row["trial"], row["method"]] = row
             file.write("".join(json.dumps(row) + "\n" for row in fresh))
             file.flush()
-            rows += fresh
-            progress(count, total)
-    return rows
+            progress(count, len(wanted))
+    return [known[trial.key, method] for trial in wanted for method in protocol.methods]
+
+
+def _agents(protocol: Protocol) -> dict[tuple[str, str], str]:
+    """By noise and method, the checksums of the agents that a row depends on; "" where on none."""
+
+    @functools.cache
+    def sum_of(role: Role) -> str:
+        return hashlib.sha256(find_agent(protocol.agent, role).read_bytes()).hexdigest()[:12]
+
+    return {
+        (noise, method): ":".join(
+            ([sum_of(Role.ATTACKER)] if noise == "attacked" else [])
+            + ([sum_of(Role.DEFENDER)] if method.startswith("ppd-") else [])
+        )
+        for noise in protocol.noises
+        for method in protocol.methods
+    }
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+    """The rows of a file that a killed run may have left with a torn last line; that line is dropped."""
     if not path.exists():
-        return rows
+        return []
+    rows = []
     for line in path.read_text().splitlines():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
             pass
-    # A trial counts as done only with all of its methods.
-    whole = {row["trial"] for row in rows if row.get("last")}
-    rows = [row for row in rows if row["trial"] in whole]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 
-def _played(protocol: Protocol, todo: list[Trial], jobs: int) -> Iterator[list[dict[str, Any]]]:
+def _played(protocol: Protocol, todo: list[tuple[Trial, tuple[str, ...]]], jobs: int) -> Iterator[list[dict[str, Any]]]:
     if not todo:
         return
     # Trials of one image lie side by side: a process that gets some of them encodes the image once.
+    chunk = protocol.seeds * len(protocol.noises)
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start, initargs=(protocol,)) as workers:
-        yield from workers.map(_play, todo, chunksize=protocol.seeds * len(protocol.noises))
+        yield from workers.map(_play, *zip(*todo, strict=True), chunksize=chunk)
 
 
 _here: dict[str, Any] = {}
@@ -203,7 +228,7 @@ def noisy(kind: str, scene: Scene, points: int, rng: np.random.Generator) -> Cor
     return clean(attack(scene, ideal, pool, _here["attacker"], ATTACK_MOVES)[0], scene.mask)
 
 
-def _play(trial: Trial) -> list[dict[str, Any]]:
+def _play(trial: Trial, methods: tuple[str, ...]) -> list[dict[str, Any]]:
     protocol: Protocol = _here["protocol"]
     scene = _scene(trial.item)
     rng = np.random.default_rng(zlib.crc32(trial.key.encode()))
@@ -213,10 +238,11 @@ def _play(trial: Trial) -> list[dict[str, Any]]:
     rows = []
     everything = np.ones(len(coarse.prompts), bool)
     before = dice(_full_mask(scene, decoder, everything), scene.mask)
-    for method in protocol.methods:
+    for method in methods:
         counted = _Counted(decoder)
+        chance = np.random.default_rng(zlib.crc32(f"{trial.key}/{method}".encode()))
         case = Case(
-            coarse.prompts, scene.features, scene.patches, counted, rng,
+            coarse.prompts, scene.features, scene.patches, counted, chance,
             truth=scene.truth if method == "oracle" else None,
             wrong=coarse.wrong if method == "noise-oracle" else None,
         )  # fmt: skip
@@ -233,7 +259,6 @@ def _play(trial: Trial) -> list[dict[str, Any]]:
                 "hd95": hd95(mask, scene.mask), "boundary_f": boundary_f(mask, scene.mask),
                 "removed": int(dropped.sum()), "wrong": int(coarse.wrong.sum()),
                 "hits": int((dropped & coarse.wrong).sum()), "decodes": counted.distinct, "seconds": seconds,
-                "last": method == protocol.methods[-1],
             }
         )  # fmt: skip
     return rows

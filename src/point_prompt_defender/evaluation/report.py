@@ -68,6 +68,12 @@ def _group(rows: list[dict[str, Any]], dataset: str, noise: str, draws: int) -> 
     return out
 
 
+_COLUMNS = (
+    "method", "Dice before", "Dice after", "recovery [95 %]", "over the best control [95 %]", "worse by > 0.01",
+    "removed", "decodes",
+)  # fmt: skip
+
+
 def markdown(summary: list[dict[str, Any]]) -> str:
     """The summary as Markdown tables, one a data set and noise."""
     lines: list[str] = []
@@ -75,8 +81,8 @@ def markdown(summary: list[dict[str, Any]]) -> str:
         here = [r for r in summary if (r["dataset"], r["noise"]) == (dataset, noise)]
         lines += [
             f"### {dataset}, {noise} (n = {here[0]['n']})", "",
-            "| method | Dice before | Dice after | recovery [95 %] | over the best control [95 %] | worse by > 0.01 | removed | decodes |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            f"| {' | '.join(_COLUMNS)} |",
+            f"|{' --- |' * len(_COLUMNS)}",
         ]  # fmt: skip
         for r in here:
             lines.append(

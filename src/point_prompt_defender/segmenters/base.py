@@ -74,7 +74,7 @@ class Frame:
         return np.asarray(coords, np.float64) * [self.scale_x, self.scale_y]
 
     def cells(self, side: int) -> tuple[int, int]:
-        """(rows, columns) of a side x side grid over the square input that the image covers, partly covered ones too."""
+        """(rows, columns) of a side x side grid over the square input that the image covers, if only in part."""
         height, width = self.content_size
         return (min(side, -(-height * side // self.input_size)), min(side, -(-width * side // self.input_size)))
 

@@ -190,7 +190,7 @@ class SelfPlay:
         if not tasks:
             return
         started, gains = time.perf_counter(), []
-        for done, played in enumerate(workers.map(play_task, tasks, chunksize=4), 1):
+        for done, played in enumerate(workers.map(play_task, tasks), 1):
             assert isinstance(played, Played)
             for experience in played.experiences:
                 self.memories[role].add(experience)
@@ -240,7 +240,7 @@ class SelfPlay:
             for i in chosen
         ]  # fmt: skip
         checked: list[Checked] = []
-        for done, result in enumerate(workers.map(play_task, tasks, chunksize=2), 1):
+        for done, result in enumerate(workers.map(play_task, tasks), 1):
             checked.append(result)
             progress("validation", done, len(tasks))
         for name in ("ideal", "flipped", "flipped_defended", "attacked", "attacked_defended", "random_attacked"):
