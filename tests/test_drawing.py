@@ -31,7 +31,7 @@ def share(patch, channel):
 def test_markers_lie_on_their_points_x_first_in_their_colours():
     picture = pixels(Panel(GREY, None, PROMPTS))
     assert share(around(picture, 40, 30), 1) > 0.2, "positive: green"
-    assert share(around(picture, 120, 90), 0) > 0.2, "negative: red"
+    assert share(around(picture, 120, 90), 0) > 0.15, "negative: red"
     assert share(around(picture, 30, 40), 1) == 0, "x and y must not be swapped"
 
 

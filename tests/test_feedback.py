@@ -104,7 +104,8 @@ def test_a_batch_larger_than_the_memory_is_answered_whole(recorder, embedding, f
 
 
 def test_rows_and_stacks():
-    one = Feedback(*(np.random.default_rng(0).normal(size=s).astype(np.float32) for s in ((3, 2), (3, 2), (3, 4), (3, 4, 4))))
+    rng, shapes = np.random.default_rng(0), ((3, 2), (3, 2), (3, 4), (3, 4, 4))
+    one = Feedback(*(rng.normal(size=shape).astype(np.float32) for shape in shapes))
     back = Feedback.stack([one.row(i) for i in range(3)])
     np.testing.assert_array_equal(back.low_res_logits, one.low_res_logits)
     np.testing.assert_array_equal(back.scalars, one.scalars)
@@ -163,17 +164,13 @@ def test_contrast_is_in_units_of_the_image(decoder, embedding, features):
     """Contrast against plain means over the patches, weighted by how much of each the mask covers."""
     answer = decoder(ALL[None])
     content = answer.masks[0][: embedding.frame.cells(256)[0], : embedding.frame.cells(256)[1]].astype(float)
-    rows, columns = features.shape
-    share = np.array(
-        [
-            [
-                content[int(np.floor(r * content.shape[0] / rows)) : int(np.ceil((r + 1) * content.shape[0] / rows)),
-                        int(np.floor(c * content.shape[1] / columns)) : int(np.ceil((c + 1) * content.shape[1] / columns))].mean()
-                for c in range(columns)
-            ]
-            for r in range(rows)
-        ]
-    )  # fmt: skip
+
+    def window(axis: int, place: int) -> slice:
+        step = content.shape[axis] / features.shape[axis]
+        return slice(int(np.floor(place * step)), int(np.ceil((place + 1) * step)))
+
+    share = np.array([content[window(0, r), window(1, c)].mean() for r, c in np.ndindex(features.shape)])
+    share = share.reshape(features.shape)
     unit = features.unit.numpy()
     means = []
     for weight in (share, 1 - share):

@@ -18,7 +18,8 @@ HEIGHT, WIDTH, PATCH = 60, 80, 10  # pixels; 6 x 8 patches
 
 def random_features(seed: int, rows: int = 6, columns: int = 8, channels: int = 5) -> PatchFeatures:
     grid = np.random.default_rng(seed).normal(0.3, 1, (rows, columns, channels))
-    return PatchFeatures(torch.tensor(grid, dtype=torch.float32), (rows * PATCH, columns * PATCH), (1 / PATCH, 1 / PATCH))
+    size = rows * PATCH, columns * PATCH
+    return PatchFeatures(torch.tensor(grid, dtype=torch.float32), size, (1 / PATCH, 1 / PATCH))
 
 
 def random_points(seed: int, count: int) -> PointPrompts:
@@ -73,7 +74,8 @@ def test_permuting_the_points_permutes_the_graph(seed, paper):
 def test_paper_distances_are_euclidean(seed):
     features, points = random_features(seed), random_points(seed, 7)
     graph = build_graph(features, points, paper=True)
-    raw = features.grid.numpy()[(points.coords[:, 1] + 0.5).astype(int) // PATCH, (points.coords[:, 0] + 0.5).astype(int) // PATCH]
+    columns, rows = (points.coords + 0.5).astype(int).T // PATCH
+    raw = features.grid.numpy()[rows, columns]
     np.testing.assert_allclose(graph.semantic, cdist(raw, raw), atol=1e-5)
     np.testing.assert_allclose(graph.physical, cdist(points.coords, points.coords) / 100, atol=1e-6)  # 60, 80 -> 100
     np.testing.assert_array_equal(graph.diffusion, np.eye(7))

@@ -151,7 +151,7 @@ def test_missing_files_and_folders(tmp_path):
         load_image(tmp_path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_files_never_raise_anything_but_image_errors(tmp_path, data):
     suffix = data.draw(st.sampled_from(["PNG", "JPEG", "TIFF", "GIF", "BMP"]))

@@ -50,7 +50,8 @@ def _neighbours(graph: PromptGraph, active: np.ndarray, node: int) -> str:
     count, total = _NUMBERS[against], _NUMBERS[len(nearest)]
     verb = "is" if against == 1 else "are"
     if len(nearest) == 1:
-        return f"labelled {mine}, {'but' if against else 'and'} its only neighbour in feature space is {other if against else mine}"
+        link, label = ("but", other) if against else ("and", mine)
+        return f"labelled {mine}, {link} its only neighbour in feature space is {label}"
     if against == len(nearest):
         return f"labelled {mine}, but its {total} nearest patches in feature space {verb} {other}"
     link = "but" if 2 * against >= len(nearest) else "and only" if against else "and"

@@ -137,14 +137,14 @@ def build_graph(
     height, width = features.image_size
     physical = np.linalg.norm(coords[:, None] - coords[None], axis=-1) / np.hypot(height, width)
     if paper:
-        vectors = features.at(coords)
-        semantic = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+        vectors, unit = features.at(coords), 1.0
         diffusion = np.eye(len(prompts), dtype=np.float32)
     else:
-        vectors = features.at(coords, radius=1)
-        cosine = (vectors @ vectors.t()).clamp(-1, 1).fill_diagonal_(1)
-        semantic = ((1 - cosine) / mean_distance(features)).sqrt().numpy()
+        # The square of the distance of unit vectors is 2 (1 - cosine).
+        vectors, unit = features.at(coords, radius=1), float(np.sqrt(2 * mean_distance(features)))
         diffusion = (patches or PatchGraph(features)).affinity(coords)
+    # Without matrix products, whose rounding would put two points of one patch apart.
+    semantic = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist").numpy() / unit
     return PromptGraph(prompts, semantic.astype(np.float32), physical.astype(np.float32), diffusion.astype(np.float32))
 
 

@@ -53,14 +53,14 @@ def test_result_mask_overlay_and_table(folder, tmp_path, random_agent, segmenter
         assert "labelled" in printed
 
 
-def test_json_on_the_standard_output_and_the_same_from_csv(folder, tmp_path, random_agent, segmenter, capsys):
-    printed = []
-    for points in ("points.json", "points.csv"):
-        arguments = ("--json", "--agent", random_agent, "--budget", "fast")
-        assert refine(folder, tmp_path / "r.json", *arguments, points=points) == 0
-        printed.append(json.loads(capsys.readouterr().out))
-    assert printed[0]["points"] == printed[1]["points"]
-    assert printed[0]["budget"] == "fast" and "mask" not in printed[0]
+def test_json_on_the_standard_output_from_csv_points(folder, tmp_path, random_agent, segmenter, capsys):
+    more = ("--json", "--agent", random_agent, "--budget", "fast")
+    assert refine(folder, tmp_path / "r.json", *more, points="points.csv") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [[p["x"], p["y"]] for p in printed["points"]] == POINTS["points"]
+    assert printed["budget"] == "fast" and "mask" not in printed
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert all(written[key] == printed[key] for key in printed)
 
 
 @pytest.mark.parametrize(

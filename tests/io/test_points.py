@@ -18,7 +18,7 @@ numbers = st.floats(-1e6, 1e6, allow_nan=False)
 point_sets = st.lists(st.tuples(numbers, numbers, st.integers(0, 1)), min_size=1, max_size=30).filter(
     lambda rows: any(label for *_, label in rows)
 )
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def as_csv(rows, separator=",", header=("x", "y", "label")):
@@ -161,7 +161,7 @@ def test_files_that_are_no_points_at_all(tmp_path):
             read_points(tmp_path / "points.dat")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), name=st.sampled_from(["points.json", "points.csv", "points"]))
 def test_mutated_files_give_points_or_a_sentence(tmp_path, data, name):
     text = data.draw(

@@ -40,7 +40,7 @@ def load_network(path: str | os.PathLike[str]) -> tuple[QNetwork, dict[str, Any]
         network.load_state_dict(load_file(os.fspath(path)))
     except FileNotFoundError:
         raise ConfigError(f"There is no agent at {path}; give the folder of a training run, or a known name.") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(":.")
         raise ConfigError(f"{path} holds no agent of this version ({reason}); give another file.") from None
     return network.eval().requires_grad_(False), card

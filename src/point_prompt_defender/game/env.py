@@ -77,13 +77,13 @@ class PromptGameEnv(AECEnv[str, Observation, int]):
     is never legal. STOP is always legal for the defender, and for the attacker if it has no candidate left.
 
     **Illegal actions.** `step` raises ValueError and nothing changes. `make_env` wraps the game as PettingZoo does
-    its own: an illegal action ends the game with a reward of -1 for who made it and 0 for the other.
+    its own: an illegal action ends the game (terminated and truncated) with -1 for who made it and 0 for the other.
 
     **Rewards.** After a move of the defender, it gets the change of the mask's Dice against the truth, less
     `removal_cost`; after a move of the attacker, that gets the change negated. The one who didn't move gets 0; so
     does STOP. Undiscounted, without cost, an agent's rewards add up to the whole change that it caused.
 
-    **End.** Both agents terminate together, when the defender is done. Nothing is ever truncated.
+    **End.** Both agents terminate together, when the defender is done. No legal game is truncated.
 
     **Infos.** {"dice": Dice of the present mask}, for logs: an agent that reads it cheats.
 
@@ -101,7 +101,7 @@ class PromptGameEnv(AECEnv[str, Observation, int]):
         ConfigError: an argument out of range; at `reset`, a board that does not fit.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {
         "name": "prompt_game_v0", "render_modes": ["ansi"], "is_parallelizable": False, "render_fps": 1,
     }  # fmt: skip
 
@@ -123,6 +123,7 @@ class PromptGameEnv(AECEnv[str, Observation, int]):
         self.render_mode = render_mode
         self._budget = {Role.ATTACKER: attack_moves, Role.DEFENDER: defence_moves}
         self._rng: np.random.Generator | None = None
+        self._state: GameState
         self.possible_agents = [role.value for role in Role]
         self.agents: list[str] = []
         actions = max_nodes + 1
@@ -131,7 +132,9 @@ class PromptGameEnv(AECEnv[str, Observation, int]):
             "edges": (max_nodes, max_nodes, len(EDGE_LAYERS)),
             "scalars": (len(STATE_SCALARS),),
         }
-        seen = {name: spaces.Box(-BOUND, BOUND, shape, np.float32) for name, shape in shapes.items()}
+        seen: dict[str, spaces.Space[Any]] = {
+            name: spaces.Box(-BOUND, BOUND, shape, np.float32) for name, shape in shapes.items()
+        }
         self.action_spaces = {agent: spaces.Discrete(actions) for agent in self.possible_agents}
         self.observation_spaces = {
             agent: spaces.Dict({"observation": spaces.Dict(seen), "action_mask": spaces.Box(0, 1, (actions,), np.int8)})
@@ -218,12 +221,10 @@ class PromptGameEnv(AECEnv[str, Observation, int]):
         if self.render_mode is None:
             gymnasium.logger.warn("render() does nothing without a render mode; give render_mode='ansi'.")
             return None
-        positive, active = self._state.labels == 1, self._state.active
+        labels = self._state.labels[self._state.active]
+        positives, negatives = (labels == 1).sum(), (labels == 0).sum()
         turn = "over" if any(self.terminations.values()) else f"{self.agent_selection} to move"
-        return (
-            f"{turn:16} {(active & positive).sum():2} positive and {(active & ~positive).sum():2} negative points active, "
-            f"Dice {self._dice:.3f}"
-        )
+        return f"{turn:16} {positives:2} positive and {negatives:2} negative points active, Dice {self._dice:.3f}"
 
     def close(self) -> None:
         """Nothing to close."""
@@ -270,7 +271,7 @@ def random_policy(observation: Observation, rng: np.random.Generator) -> int:
 class _View(gymnasium.Env[Observation, np.int64]):
     """One role's view of a game; see `AttackerEnv` and `DefenderEnv`."""
 
-    metadata: ClassVar[dict[str, Any]] = PromptGameEnv.metadata
+    metadata = PromptGameEnv.metadata
     role: ClassVar[Role]
 
     def __init__(self, game: PromptGameEnv) -> None:
@@ -297,7 +298,7 @@ class _View(gymnasium.Env[Observation, np.int64]):
         done = self.game.agent_selection != agent or self.game.terminations[agent]
         return self.game.observe(agent), self.game.rewards[agent], done, False, {"dice": self.game.dice}
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """See `PromptGameEnv.render`."""
         return self.game.render()
 

@@ -91,7 +91,8 @@ def find_objects(
         found = read(folder, folder.resolve().name in merge, note)
         kept = [o for o, share in found if smallest <= share <= largest]
         if not kept:
-            why = f" ({len(problems)} files can't be used: {problems[0].rstrip('.')})" if problems else ""
+            many = f"{len(problems)} file{'s' if len(problems) > 1 else ''}"
+            why = f" ({many} can't be used: {problems[0].rstrip('.')})" if problems else ""
             raise ImageError(
                 f"No object of {smallest:.1%} to {largest:.0%} of its image was found in {folder}{why}; give data with "
                 "such objects."
