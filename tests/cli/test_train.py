@@ -1,4 +1,4 @@
-"""`ppd train`: what it refuses, what it says, and how it is interrupted. Whole runs: tests/training/test_self_play.py."""
+"""`ppd train`: what it refuses, what it says, and how it is interrupted. Whole runs: training/test_self_play.py."""
 
 from __future__ import annotations
 

@@ -144,9 +144,7 @@ def test_a_finished_run_is_resumed_to_the_same_end(place: Path, unbroken: list[d
     assert read_log(place / "unbroken") == unbroken
 
 
-def test_other_settings_or_data_are_not_resumed(
-    place: Path, unbroken: list[dict[str, Any]], tmp_path: Path
-) -> None:
+def test_other_settings_or_data_are_not_resumed(place: Path, unbroken: list[dict[str, Any]], tmp_path: Path) -> None:
     run, settings, data = place / "unbroken", place / "tiny.toml", [place / "photographs"]
     with pytest.raises(ConfigError, match="holds a training run; add --resume"):
         SelfPlay(load_config(settings), data, run)

@@ -30,8 +30,8 @@ class DqnSettings:
         double: choose the next action with the online network, value it with the target network.
     """
 
-    gamma: float = 0.98
-    removal_cost: float = 0.003
+    gamma: float = 0.9
+    removal_cost: float = 0.005
     targets: int = 4
     wrong_weight: float = 0.05
     rank_weight: float = 0.0

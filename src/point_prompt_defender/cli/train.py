@@ -73,6 +73,7 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="go on where the run in RUN was left, with its settings; starts it where there is none",
     )
+    parser.add_argument("--from", dest="start_from", metavar="RUN", help="start with the agents and games of a run")
     parser.add_argument("--jobs", type=_count, default=_cores(), help="processes that play (default: one a core)")
     parser.add_argument("--cache", metavar="DIR", help="where image embeddings are kept (default: RUN/embeddings)")
     parser.add_argument("--list-settings", action=_ListSettings, help="print every setting with its default and leave")
@@ -108,7 +109,8 @@ def _train(args: argparse.Namespace, out: Path) -> int:
     from ..training.export import export_agents
     from ..training.self_play import SelfPlay
 
-    play = SelfPlay(config, args.data, out, cache, args.jobs, args.resume)
+    start_from = Path(args.start_from) if args.start_from else None
+    play = SelfPlay(config, args.data, out, cache, args.jobs, args.resume, start_from)
     for problem in play.problems:
         print(f"ppd train: left out: {problem}", file=sys.stderr)
     print(

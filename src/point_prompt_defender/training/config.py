@@ -81,7 +81,7 @@ class NetworkConfig(_Strict):
 class LearningConfig(_Strict):
     """Deep Q-learning."""
 
-    gamma: float = Field(0.98, ge=0, le=1, description="discount")
+    gamma: float = Field(0.9, ge=0, le=1, description="discount")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW, decayed to a tenth along a cosine")
     weight_decay: float = Field(1e-3, ge=0, description="of AdamW")
     batch: int = Field(64, ge=1, description="states an update")
@@ -89,7 +89,7 @@ class LearningConfig(_Strict):
     targets: int = Field(4, ge=1, description="tried actions bootstrapped a state and update")
     wrong_weight: float = Field(0.05, ge=0, description="weight of the auxiliary loss: which labels are wrong")
     rank_weight: float = Field(0.0, ge=0, description="weight of the loss on the order of actions")
-    removal_cost: float = Field(0.003, ge=0, description="Dice that a removal must earn")
+    removal_cost: float = Field(0.005, ge=0, description="Dice that a removal must earn")
     budget_shares: tuple[float, float, float] = Field(
         (0.25, 0.40, 0.35), description="how often a state is seen with no, its own, leave-one-out feedback"
     )

@@ -97,7 +97,8 @@ def defence_game(
         network,
         epsilon,
         rng,
-        moves=min(config.defence_moves, len(active) - 1),
+        moves=len(active) - 1,
+        length=config.defence_moves,
         branches=None,
     )
     return Played(played.experiences, played.dice, played.decodes + spent)
@@ -120,6 +121,7 @@ def attack_game(
         epsilon,
         rng,
         moves=config.attack_moves,
+        length=config.attack_moves,
         branches=config.attack_branches,
     )
 
@@ -135,9 +137,11 @@ def _play(
     epsilon: float,
     rng: np.random.Generator,
     moves: int,
+    length: int,
     branches: int | None,
 ) -> Played:
-    """Masked epsilon-greedy play. Each state's tried moves (`branches` of them, None for all) go into its experience.
+    """Masked epsilon-greedy play, cut after `length` moves. A state's experience holds its tried moves: `branches` of
+    them, None for all.
 
     With probability epsilon a move explores: half of those moves are the best tried one by the truth (a
     demonstration, as in DQfD), the others any legal one.
@@ -148,7 +152,7 @@ def _play(
     experiences: list[Experience] = []
     feedback = decoder(active[None])
     trail = [float(dice(feedback.masks, scene.truth)[0])]
-    while not is_over(state, role):
+    while len(experiences) < length and not is_over(state, role):
         legal = np.flatnonzero(legal_actions(state, role)[:-1])
         if not len(legal):
             break

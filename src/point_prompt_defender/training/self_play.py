@@ -31,7 +31,7 @@ from ..runtime import keep_pages
 from .checkpoint import Checkpoints
 from .config import TrainingConfig
 from .data import SegmentedObject, find_objects, split_by_image
-from .workers import Checked, Played, Task, play_task, pool
+from .workers import Checked, Played, Task, play_all, pool
 
 ATTACK, DEFENCE, VALIDATION, LEARN, CHOOSE = range(5)  # first part of a seed, so that no two purposes share chance
 
@@ -47,6 +47,7 @@ class SelfPlay:
         cache: where embeddings are kept; by default inside the run.
         jobs: processes that play.
         resume: go on from the newest checkpoint; without it, a folder that holds a run is refused.
+        start_from: another run's folder, whose agents and games this one starts with.
 
     Attributes:
         train, held: the objects to train on and to validate with.
@@ -68,10 +69,11 @@ class SelfPlay:
         cache: Path | None = None,
         jobs: int = 1,
         resume: bool = False,
+        start_from: Path | None = None,
     ) -> None:
         self.config, self.run, self.jobs = config, run, jobs
         self.cache = cache or run / "embeddings"
-        self.checkpoints = Checkpoints(run)
+        self.checkpoints, self.start_from = Checkpoints(run), start_from
         self.problems: list[str] = []
         objects = find_objects(data, merge=config.merge, on_problem=self.problems.append)
         train, held = split_by_image(objects, config.validation)
@@ -131,6 +133,11 @@ class SelfPlay:
         torch.set_num_threads(1)  # the other cores play; two threads on a busy machine are slower than one
         keep_pages()
         log = self.checkpoints.load(self.agents, self.memories) or []
+        if not log and self.start_from is not None:
+            if Checkpoints(self.start_from).load(self.agents, self.memories) is None:
+                raise ConfigError(f"{self.start_from} holds no checkpoint to start from; give the folder of a run.")
+            for role in self.agents:
+                self._keep(role, -1)
         self._write_log(log)
         if len(log) == self.total_rounds:
             return
@@ -171,18 +178,17 @@ class SelfPlay:
         """The round's games: objects in random order; attackers from the league, the newest most often."""
         rng = np.random.default_rng((self.config.seed, CHOOSE, purpose, number))
         chosen = rng.integers(len(self.train), size=games)
-        defender = self._file("defender", number - 1) if number else None
-        newest = [self._file("attacker", number - k) for k in range(self.config.league) if k <= number]
-        league = [path for path in newest if path.exists()]
+        defender, attacker = self._trained("defender", number - 1), self._trained("attacker", number - 1)
+        newest = [self._trained("attacker", number - k) for k in range(self.config.league)]
+        league = [path for path in newest if path is not None]
         tasks = []
         for game, index in enumerate(chosen):
             seed = (self.config.seed, purpose, number, game)
             if kind == "attack":
-                attacker = self._file("attacker", number - 1) if number else None
                 tasks.append(Task(kind, self.train[index], seed, None, attacker, epsilon))
             else:
-                attacker = league[int(rng.integers(len(league)))] if league and self.config.attack_rounds else None
-                tasks.append(Task(kind, self.train[index], seed, defender, attacker, epsilon))
+                opponent = league[int(rng.integers(len(league)))] if league else None
+                tasks.append(Task(kind, self.train[index], seed, defender, opponent, epsilon))
         return tasks
 
     def _collect(self, tasks: list[Task], role: str, workers: Any, entry: dict[str, Any], progress: Any) -> None:
@@ -190,7 +196,7 @@ class SelfPlay:
         if not tasks:
             return
         started, gains = time.perf_counter(), []
-        for done, played in enumerate(workers.map(play_task, tasks), 1):
+        for done, played in enumerate(play_all(workers, tasks), 1):
             assert isinstance(played, Played)
             for experience in played.experiences:
                 self.memories[role].add(experience)
@@ -233,18 +239,27 @@ class SelfPlay:
         games = self.config.validation_games
         rng = np.random.default_rng((self.config.seed, CHOOSE, VALIDATION))
         chosen = rng.permutation(len(self.held))[:games]
-        defender, attacker = self._file("defender", entry["round"] - 1), self._file("attacker", entry["round"] - 1)
+        defender, attacker = (
+            self._trained("defender", entry["round"] - 1),
+            self._trained("attacker", entry["round"] - 1),
+        )
         tasks = [
             Task("validation", self.held[i], (self.config.seed, VALIDATION, int(i)), defender,
-                 attacker if self.config.attack_rounds else None)
+                 attacker)
             for i in chosen
         ]  # fmt: skip
         checked: list[Checked] = []
-        for done, result in enumerate(workers.map(play_task, tasks), 1):
+        for done, result in enumerate(play_all(workers, tasks), 1):
             checked.append(result)
             progress("validation", done, len(tasks))
         for name in ("ideal", "flipped", "flipped_defended", "attacked", "attacked_defended", "random_attacked"):
             entry[f"val_{name}"] = round(float(np.mean([getattr(x, name) for x in checked])), 4)
+
+    def _trained(self, role: str, number: int) -> Path | None:
+        """The agent's file after that round; None where it has learned nothing yet."""
+        path = self._file(role, number)
+        learned = role == "defender" or self.config.attack_rounds or self.start_from is not None
+        return path if learned and path.exists() else None
 
     def _file(self, role: str, number: int) -> Path:
         return self.run / "agents" / f"{role}_{number + 1:03d}.safetensors"

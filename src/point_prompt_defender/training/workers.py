@@ -6,7 +6,7 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -85,17 +85,16 @@ def pool(config: TrainingConfig, cache: Path, jobs: int) -> Iterator[ProcessPool
             for _ in range(jobs):  # while none has started up yet, each task starts another process
                 executor.submit(os.getpid)
         yield executor
-    except BaseException as error:
-        processes = list((executor._processes or {}).values())
-        executor.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
+    except BrokenProcessPool:
+        raise PPDError(
+            "A process that played games died, perhaps for want of memory; go on with --resume and fewer --jobs."
+        ) from None
+    except BaseException:
+        for process in list((executor._processes or {}).values()):
             process.terminate()
-        if isinstance(error, BrokenProcessPool):
-            raise PPDError(
-                "A process that played games died, perhaps for want of memory; go on with --resume and fewer --jobs."
-            ) from None
         raise
-    executor.shutdown()
+    finally:
+        executor.shutdown()
 
 
 @contextmanager
@@ -109,6 +108,13 @@ def _no_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def play_all(workers: ProcessPoolExecutor, tasks: Sequence[Task]) -> Iterator[Any]:
+    """What `play_task` gives for each task, in the order of the tasks."""
+    # Not `map`: where it is interrupted it cancels the other games, which a pool that ends at once can't cope with.
+    for game in [workers.submit(play_task, task) for task in tasks]:
+        yield game.result()
 
 
 _here: dict[str, Any] = {}
@@ -169,7 +175,9 @@ def _validate(
         before = float(dice(decoder(keep[None]).masks, scene.truth)[0])
         if not defend or defender is None:
             return before, before
-        for move in play_greedily(defender, Role.DEFENDER, scene.graph(prompts), keep, decoder, budget, len(prompts)):
+        for move in play_greedily(
+            defender, Role.DEFENDER, scene.graph(prompts), keep, decoder, budget, len(prompts) - 1
+        ):
             if move.node is not None:
                 keep[move.node] = False
         after = float(dice(decoder(keep[None]).masks, scene.truth)[0])
