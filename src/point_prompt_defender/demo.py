@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .segmenters.base import Embedding, Segmenter
 
 SCENES = Path(__file__).parent / "assets" / "demo" / "scenes.json"
-POSITIVES, NEGATIVES, MOVES = 8, 8, 4
+POSITIVES, NEGATIVES, CANDIDATES, MOVES = 8, 8, 32, 4
 
 # What an attack is: the image, its object's mask (H, W) bool, ideal prompts and chance -> attacked prompts.
 Attack = Callable[["Embedding", NDArray[np.bool_], PointPrompts, np.random.Generator], PointPrompts]
@@ -142,27 +142,18 @@ def trained_attack(segmenter: Segmenter, agent: str | os.PathLike[str] = "defaul
         ConfigError: no such agent.
     """
     from .agents.files import find_agent, load_network
-    from .agents.policy import BUDGETS, play_greedily
-    from .features.segmenter_features import SegmenterFeatures
-    from .feedback import FeedbackDecoder
-    from .game.corruptions import candidate_pool, join
+    from .game.corruptions import candidate_pool
     from .game.rules import Role
-    from .graph import PatchGraph, build_graph
+    from .scene import Scene
+    from .scene import attack as let_attack
 
     network, card = load_network(find_agent(agent, Role.ATTACKER))
-    paper = bool(card.get("paper", False))
 
     def attack(
         embedding: Embedding, mask: NDArray[np.bool_], ideal: PointPrompts, rng: np.random.Generator
     ) -> PointPrompts:
-        nodes = join(ideal, candidate_pool(mask, 16, rng))
-        active = np.arange(len(nodes)) < len(ideal)
-        features = SegmenterFeatures().extract(embedding)
-        graph = build_graph(features, nodes, patches=None if paper else PatchGraph(features), paper=paper)
-        decoder = FeedbackDecoder(segmenter, embedding, features, nodes)
-        for move in play_greedily(network, Role.ATTACKER, graph, active, decoder, BUDGETS["default"], moves):
-            active[move.node] = True
-        return PointPrompts(nodes.coords[active], nodes.labels[active])
+        scene = Scene.of(segmenter, embedding, mask, paper=bool(card.get("paper", False)))
+        return let_attack(scene, ideal, candidate_pool(mask, CANDIDATES, rng), network, moves)[0]
 
     return attack
 

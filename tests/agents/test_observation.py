@@ -33,7 +33,7 @@ def test_shapes_are_as_promised(positions, batch: int, nodes: int) -> None:
 @pytest.mark.parametrize("told", [False, True])
 def test_a_smaller_budget_hides_what_it_has_not_decoded(positions, told: bool) -> None:
     p = positions(1, 4, 6)
-    budget = (torch.full((4,), told), torch.zeros(4, dtype=torch.bool))
+    budget = (torch.full((4,), told), torch.zeros(4, 6, dtype=torch.bool))
     hidden = OF_THE_PROBES if told else OF_THE_STATE + OF_THE_PROBES
     small, other = p.at_budget(*budget), with_other(p, hidden).at_budget(*budget)
     assert all(torch.equal(a, b) for a, b in zip(observe(small), observe(other), strict=True))
@@ -46,7 +46,7 @@ def test_a_smaller_budget_hides_what_it_has_not_decoded(positions, told: bool) -
 
 
 def test_probes_are_not_seen_where_the_state_itself_is_not_told(positions) -> None:
-    p = positions(2, 2, 5).at_budget(torch.tensor([False, True]), torch.tensor([True, True]))
+    p = positions(2, 2, 5).at_budget(torch.tensor([False, True]), torch.ones(2, 5, dtype=torch.bool))
     assert not p.probed[0].any() and p.probed[1].any()
 
 

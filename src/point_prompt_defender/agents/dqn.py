@@ -119,7 +119,10 @@ class DqnAgent:
         target = batch.reward.gather(1, chosen) - cost + s.gamma * value
 
         level = torch.from_numpy(rng.choice(3, count, p=s.budget_shares))
-        seen = p.at_budget(told=level >= 1, probed=level >= 2)
+        # With leave-one-out feedback of every node or of some: later moves of "thorough" probe a few.
+        share = np.where(rng.random((count, 1)) < 0.5, 1.0, rng.random((count, 1)))
+        probed = (level >= 2)[:, None] & torch.from_numpy(rng.random((count, nodes)) < share)
+        seen = p.at_budget(told=level >= 1, probed=probed)
         q_all, wrong = self.online(seen)
         q = q_all.gather(1, chosen)
         # In tenths of Dice, where errors are of the order of one.

@@ -66,8 +66,8 @@ class Positions:
         return Positions(*(getattr(self, f.name).to(device) for f in fields(self)))
 
     def at_budget(self, told: Tensor, probed: Tensor) -> Positions:
-        """Forget feedback that a smaller budget would not have: `told` and `probed` (B,) bool keep it."""
-        return replace(self, told=self.told & told, probed=self.probed & (told & probed)[:, None])
+        """Forget feedback that a smaller budget would not have: `told` (B,) and `probed` (B, N) bool keep it."""
+        return replace(self, told=self.told & told, probed=self.probed & told[:, None] & probed)
 
     def after(self, action: Tensor) -> Positions:
         """The positions after one move each: `action` (B,) long, a probed node that changes its status."""

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 
 from .. import __version__
 from ..errors import PPDError
@@ -30,8 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ppd {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        if find_spec(f"{__package__}.{name}"):
-            import_module(f"{__package__}.{name}").add_parser(subparsers)
+        import_module(f"{__package__}.{name}").add_parser(subparsers)
     return parser
 
 

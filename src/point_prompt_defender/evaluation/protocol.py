@@ -235,6 +235,7 @@ def _play(trial: Trial, methods: tuple[str, ...]) -> list[dict[str, Any]]:
     coarse = noisy(trial.noise, scene, protocol.points, rng)
     # Bounded memory of answers for all methods together: what one method decoded, the next need not.
     decoder = scene.decoder(coarse.prompts)
+    assert scene.patches is not None
     rows = []
     everything = np.ones(len(coarse.prompts), bool)
     before = dice(_full_mask(scene, decoder, everything), scene.mask)
