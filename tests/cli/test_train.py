@@ -130,11 +130,15 @@ def test_ctrl_c_is_one_line_and_ends_all_processes(data: Path, tmp_path: Path) -
         env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     end = time.monotonic() + PATIENCE
-    while processes_of(process.pid) < 4:  # itself, the tracker of resources, and two that play
+    while len(processes_of(process.pid)) < 4:  # itself, the tracker of resources, and two that play
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
         time.sleep(0.05)
-    time.sleep(0.5)
+    started = processes_of(process.pid)
+    for other in started - {process.pid}:
+        os.kill(other, signal.SIGINT)
+    time.sleep(1)
+    assert processes_of(process.pid) == started  # ctrl-C is the first process's to handle
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=PATIENCE)[1].splitlines()
     assert process.returncode == 130
@@ -147,16 +151,17 @@ def test_ctrl_c_is_one_line_and_ends_all_processes(data: Path, tmp_path: Path) -
         time.sleep(0.05)
 
 
-def processes_of(session: int) -> int:
-    """How many processes of a session are running, on systems with /proc."""
-    count = 0
+def processes_of(session: int) -> set[int]:
+    """The processes of a session that are running, on systems with /proc."""
+    found = set()
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, _, its_session = status.read_text().rpartition(")")[2].split()[:4]
         except OSError:  # it ended meanwhile
             continue
-        count += int(its_session) == session and state not in "ZX"
-    return count
+        if int(its_session) == session and state not in "ZX":
+            found.add(int(status.parent.name))
+    return found
 
 
 def test_rows_line_up_and_gaps_are_dashes() -> None:

@@ -31,7 +31,7 @@ def test_every_setting_is_described_and_listed() -> None:
     for name, field in setting_names():
         assert field.description, name
         assert f"{name} = " in listed and field.description in listed
-    assert "learning.gamma = 0.98 (paper: 0.99)" in listed
+    assert f"learning.gamma = {load_config('default').learning.gamma} (paper: 0.99)" in listed
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,8 @@ def test_every_setting_is_described_and_listed() -> None:
         ("=3", "write name=value"),
         ("rounds=3.5", "rounds should be a valid integer"),
         ("rounds=many", "rounds should be a valid integer"),
-        ("rounds=0", "rounds should be greater than or equal to 1"),
+        ("rounds=-1", "rounds should be greater than or equal to 0"),
+        ("jobs=2", "jobs is no setting"),
         ("seed=-1", "seed should be greater than or equal to 0"),
         ("learning.gamma=1.1", "learning.gamma should be less than or equal to 1"),
         ("learning.gamma=nan", "learning.gamma should be a finite number"),
@@ -68,6 +69,11 @@ def test_a_wrong_setting_is_named_in_one_sentence(change: str, said: str) -> Non
         config_of("default", [change])
     message = str(caught.value)
     assert "\n" not in message and message.endswith(".") and "pydantic" not in message
+
+
+def test_a_run_must_do_something() -> None:
+    with pytest.raises(ConfigError, match="must not both be 0"):
+        config_of("default", ["rounds=0", "final_updates=0"])
 
 
 def test_settings_are_changed_by_name() -> None:

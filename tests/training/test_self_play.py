@@ -20,7 +20,9 @@ from point_prompt_defender.agents.files import load_network
 from point_prompt_defender.cli.main import main
 from point_prompt_defender.errors import ConfigError
 from point_prompt_defender.training.config import load_config
+from point_prompt_defender.training.export import export_agents
 from point_prompt_defender.training.self_play import SelfPlay
+from point_prompt_defender.training.settings import config_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from photographs import make_photographs, write_settings  # noqa: E402
@@ -150,7 +152,9 @@ def test_other_settings_or_data_are_not_resumed(place: Path, unbroken: list[dict
         SelfPlay(load_config(settings), data, run)
     with pytest.raises(ConfigError, match="trained with other settings"):
         SelfPlay(load_config(settings, seed=1), data, run, resume=True)
-    other = make_photographs(tmp_path / "others")
+    other = make_photographs(tmp_path / "photographs")  # the same name, but one picture goes by another
+    for part in ("images", "masks"):
+        (other / part / "coffee.png").rename(other / part / "cup.png")
     with pytest.raises(ConfigError, match="trained with other data"):
         SelfPlay(load_config(settings), [other], run, resume=True)
 
@@ -161,6 +165,33 @@ def test_a_refused_start_leaves_the_folder_free(place: Path, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="two images or more"):
         SelfPlay(load_config(place / "tiny.toml"), [alone], tmp_path / "run")
     SelfPlay(load_config(place / "tiny.toml"), [place / "photographs"], tmp_path / "run")
+
+
+def test_a_run_starts_from_another(place: Path, unbroken: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Nothing to play and to learn: what comes out is what the other run ended with, and resuming remembers where."""
+    settings, data = load_config(place / "tiny.toml", rounds=1, final_updates=0), [place / "photographs"]
+    still = settings.model_copy(
+        update={"attack_rounds": 0, "defence_updates": 0, "game": settings.game.model_copy(update={"defence_moves": 1})}
+    )
+    run, where = tmp_path / "run", {"cache": place / "embeddings"}
+    play = SelfPlay(still, data, run, start_from=place / "unbroken", **where)
+    again = SelfPlay(still, data, run, resume=True, **where)
+    assert again.start_from == play.start_from == (place / "unbroken").resolve()
+    (entry,) = again.rounds()
+    assert entry["defender_states"] == 3  # the memory was full already
+    cards = export_agents(again, [entry])
+    other, _ = load_network(place / "unbroken" / "agents" / "attacker_003.safetensors")
+    copied, card = load_network(run / "attacker.safetensors")
+    assert all(np.array_equal(a, b) for a, b in zip(copied.parameters(), other.parameters(), strict=True))
+    assert card["started_from"] == "unbroken" and "--from unbroken" in cards["defender"]["command"]
+
+
+def test_a_start_that_does_not_fit_is_refused(place: Path, unbroken: list[dict[str, Any]], tmp_path: Path) -> None:
+    other, data = config_of(str(place / "tiny.toml"), ["network.width=16"]), [place / "photographs"]
+    with pytest.raises(ConfigError, match="of other sizes"):
+        next(SelfPlay(other, data, tmp_path / "a", start_from=place / "unbroken").rounds())
+    with pytest.raises(ConfigError, match="no checkpoint to start from"):
+        next(SelfPlay(other, data, tmp_path / "b", start_from=tmp_path).rounds())
 
 
 def wait_for(condition: Any, process: subprocess.Popen | None = None) -> None:

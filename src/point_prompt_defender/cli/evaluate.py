@@ -40,6 +40,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--agent", default="default", help="which agents: default, paper, or a run's folder")
     parser.add_argument("--segmenter", default="mobile-sam", help="which segmenter (default: mobile-sam)")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="of its decoder (default: float32)"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     add_json(parser)
 
@@ -58,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     out = output_folder(args.out)
     protocol = Protocol(
         data=tuple(args.data), noises=tuple(args.noise), methods=tuple(args.method or METHODS), seeds=args.seeds,
-        objects=args.objects, points=args.points, agent=args.agent, segmenter=args.segmenter, merge=tuple(args.merge),
+        objects=args.objects, points=args.points, agent=args.agent, segmenter=args.segmenter, precision=args.precision, merge=tuple(args.merge),
     )  # fmt: skip
     with progress_bar() as bar:
         task = bar.add_task("measuring", total=None)

@@ -51,7 +51,7 @@ class Protocol:
         objects: most objects a data folder, chosen by a fixed seed, spread over its images; None for all.
         points: positives, and as many negatives.
         agent: the defender and attacker (see `find_agent`).
-        segmenter: see `load_segmenter`.
+        segmenter, precision: see `load_segmenter`.
         merge: data folders whose masks are class maps.
     """
 
@@ -63,6 +63,7 @@ class Protocol:
     points: int = 8
     agent: str = "default"
     segmenter: str = "mobile-sam"
+    precision: str = "float32"
     merge: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -126,10 +127,10 @@ def measure(
         All rows of the protocol.
 
     Raises:
-        ConfigError: the folder holds results with other points or another segmenter.
+        ConfigError: the folder holds results with other points, another segmenter or precision.
     """
     settings, path = out / "protocol.json", out / "cases.jsonl"
-    content = json.dumps({"points": protocol.points, "segmenter": protocol.segmenter, "merge": protocol.merge})
+    content = json.dumps({name: getattr(protocol, name) for name in ("points", "segmenter", "precision", "merge")})
     if settings.exists() and settings.read_text() != content:
         raise ConfigError(f"{out} holds results of another protocol; give another folder, or delete this one.")
     settings.write_text(content)
@@ -198,7 +199,7 @@ def _start(protocol: Protocol) -> None:
     torch.set_num_threads(1)
     keep_pages()
     _here["protocol"] = protocol
-    _here["segmenter"] = load_segmenter(protocol.segmenter, threads=1)
+    _here["segmenter"] = load_segmenter(protocol.segmenter, dtype=protocol.precision, threads=1)
     _here["paper"] = False
     if any(name.startswith("ppd-") for name in protocol.methods):
         _here["defender"], card = load_network(find_agent(protocol.agent, Role.DEFENDER))

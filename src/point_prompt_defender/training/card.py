@@ -20,7 +20,12 @@ _LIMITS = """\
 
 
 def make_card(
-    config: TrainingConfig, role: str, datasets: Sequence[str], run: str, log: Sequence[dict[str, Any]]
+    config: TrainingConfig,
+    role: str,
+    datasets: Sequence[str],
+    run: str,
+    log: Sequence[dict[str, Any]],
+    earlier: str | None = None,
 ) -> dict[str, Any]:
     """The card of one agent, as it goes into the file's header.
 
@@ -30,6 +35,7 @@ def make_card(
         datasets: names of the data folders, without their paths.
         run: name of the run's folder, without its path.
         log: the run's entries, one a round.
+        earlier: name of the run that this one started from, if any; its rounds, decodes and hours are not counted.
     """
     last = log[-1]
     return {
@@ -39,7 +45,8 @@ def make_card(
         "segmenter": config.segmenter,
         "data": list(datasets),
         "run": run,
-        "command": command_line(config, datasets, run),
+        "command": command_line(config, datasets, run, earlier),
+        "started_from": earlier,
         "seed": config.seed,
         "rounds": len(log),
         "decodes": last["total_decodes"],
@@ -75,6 +82,7 @@ result = defender.refine(image, coords, labels)
 | point sets decoded | {card["decodes"]:,} |
 | time | {card["hours"]:.2f} hours |
 | seed | {card["seed"]} |
+| started from | {card["started_from"] or "nothing"} |
 | package version | {card["version"]} |
 
 The command, with the names of the data folders only:

@@ -115,7 +115,7 @@ class TrainingConfig(_Strict):
     objects_per_image: int = Field(6, ge=1, description="most objects of one image")
     images: int | None = Field(None, ge=1, description="most training images; none: all")
     merge: tuple[str, ...] = Field((), description="data folders whose masks are class maps: all values one object")
-    rounds: int = Field(20, ge=1, description="rounds of playing and learning")
+    rounds: int = Field(20, ge=0, description="rounds of playing and learning")
     attack_games: int = Field(60, ge=0, description="attack games a round")
     attack_rounds: int = Field(6, ge=0, description="rounds in which the attacker plays and learns")
     defence_games: int = Field(160, ge=1, description="defence games a round")
@@ -132,6 +132,8 @@ class TrainingConfig(_Strict):
     def _is_runnable(self) -> TrainingConfig:
         if not all(0 <= epsilon <= 1 for epsilon in self.epsilon):
             raise ValueError("epsilon must be two shares between 0 and 1")
+        if not self.rounds and not self.final_updates:
+            raise ValueError("rounds and final_updates must not both be 0")
         if self.final_updates and not self.defence_updates:
             raise ValueError("final_updates are done defence_updates at a time, which must then not be 0")
         return self

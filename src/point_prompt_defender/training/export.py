@@ -24,8 +24,9 @@ def export_agents(play: SelfPlay, log: list[dict[str, Any]]) -> dict[str, dict[s
         OSError: the folder can't be written.
     """
     cards = {}
+    earlier = play.start_from.name if play.start_from else None
     for role, agent in play.agents.items():
-        cards[role] = make_card(play.config, role, play.datasets, play.run.resolve().name, log)
+        cards[role] = make_card(play.config, role, play.datasets, play.run.resolve().name, log, earlier)
         save_network(agent.online, play.run / f"{role}.safetensors", cards[role])
     with replace_atomically(play.run / "README.md") as temporary:
         temporary.write_text(card_text(cards["defender"]), encoding="utf-8")

@@ -47,7 +47,7 @@ class SelfPlay:
         cache: where embeddings are kept; by default inside the run.
         jobs: processes that play.
         resume: go on from the newest checkpoint; without it, a folder that holds a run is refused.
-        start_from: another run's folder, whose agents and games this one starts with.
+        start_from: another run's folder, whose agents and games this one starts with; remembered for `resume`.
 
     Attributes:
         train, held: the objects to train on and to validate with.
@@ -73,7 +73,8 @@ class SelfPlay:
     ) -> None:
         self.config, self.run, self.jobs = config, run, jobs
         self.cache = cache or run / "embeddings"
-        self.checkpoints, self.start_from = Checkpoints(run), start_from
+        self.checkpoints = Checkpoints(run)
+        self.start_from = start_from.resolve() if start_from else None
         self.problems: list[str] = []
         objects = find_objects(data, merge=config.merge, on_problem=self.problems.append)
         train, held = split_by_image(objects, config.validation)
@@ -111,6 +112,11 @@ class SelfPlay:
             except OSError as error:
                 raise ConfigError(f"The folder {self.run} can't be used ({error.strerror}); give another.") from None
         (self.run / "agents").mkdir(exist_ok=True)
+        start = self.run / "start.json"
+        if start.exists():
+            self.start_from = Path(json.loads(start.read_text(encoding="utf-8")))
+        elif self.start_from:
+            write_json(start, str(self.start_from))
 
     def _network(self) -> QNetwork:
         n = self.config.network
@@ -134,7 +140,13 @@ class SelfPlay:
         keep_pages()
         log = self.checkpoints.load(self.agents, self.memories) or []
         if not log and self.start_from is not None:
-            if Checkpoints(self.start_from).load(self.agents, self.memories) is None:
+            try:
+                found = Checkpoints(self.start_from).load(self.agents, self.memories)
+            except (RuntimeError, ValueError):
+                raise ConfigError(
+                    f"{self.start_from} has networks or games of other sizes; start from a run of like settings."
+                ) from None
+            if found is None:
                 raise ConfigError(f"{self.start_from} holds no checkpoint to start from; give the folder of a run.")
             for role in self.agents:
                 self._keep(role, -1)

@@ -66,19 +66,21 @@ def describe() -> str:
     return "\n".join(lines)
 
 
-def command_line(config: TrainingConfig, data: Sequence[str], run: str) -> str:
+def command_line(config: TrainingConfig, data: Sequence[str], run: str, earlier: str | None = None) -> str:
     """The `ppd train` command that gives these settings.
 
     Args:
         config: the settings.
         data: names of the data folders.
         run: name of the run's folder.
+        earlier: name of the run that it starts from, if any.
     """
     preset = config.name if config.name in presets() else "default"
     base = values(load_config(preset))
     changed = {name: value for name, value in values(config).items() if value != base[name]}
     seed = changed.pop("seed", None)
     words = ["ppd", "train", "--data", *data, "--out", run, "--preset", preset]
+    words += ["--from", earlier] if earlier else []
     words += ["--seed", str(seed)] if seed is not None else []
     for name, value in changed.items():
         words += ["--set", f"{name}={spell(value)}"]
