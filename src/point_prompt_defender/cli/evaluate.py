@@ -60,9 +60,17 @@ def run(args: argparse.Namespace) -> int:
 
     out = output_folder(args.out)
     protocol = Protocol(
-        data=tuple(args.data), noises=tuple(args.noise), methods=tuple(args.method or METHODS), seeds=args.seeds,
-        objects=args.objects, points=args.points, agent=args.agent, segmenter=args.segmenter, precision=args.precision, merge=tuple(args.merge),
-    )  # fmt: skip
+        data=tuple(args.data),
+        noises=tuple(args.noise),
+        methods=tuple(args.method or METHODS),
+        seeds=args.seeds,
+        objects=args.objects,
+        points=args.points,
+        agent=args.agent,
+        segmenter=args.segmenter,
+        precision=args.precision,
+        merge=tuple(args.merge),
+    )
     with progress_bar() as bar:
         task = bar.add_task("measuring", total=None)
         rows = measure(protocol, out, args.jobs, lambda done, total: bar.update(task, completed=done, total=total))

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from ..game.corruptions import Corrupted, candidate_pool, clean, flip_labels, ji
 from ..game.rules import Role
 from ..graph import build_graph
 from ..proposers.ideal import ideal_prompts
-from ..runtime import keep_pages
+from ..runtime import in_order, worker_pool
 from ..scene import Scene, attack
 from ..segmenters import load_segmenter
 from ..training.data import SegmentedObject, find_objects
@@ -86,6 +85,9 @@ class Trial:
         """A name that is the same in every run."""
         item = self.item
         return f"{item.dataset}/{item.image_path.stem}/{item.instance}/{self.seed}/{self.noise}"
+
+
+_Work = tuple[Trial, tuple[str, ...]]  # and the methods to measure it with
 
 
 def trials(protocol: Protocol) -> list[Trial]:
@@ -183,21 +185,24 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _played(protocol: Protocol, todo: list[tuple[Trial, tuple[str, ...]]], jobs: int) -> Iterator[list[dict[str, Any]]]:
+def _played(protocol: Protocol, todo: list[_Work], jobs: int) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each trial. All trials of an object go to one process, which encodes the image once."""
     if not todo:
         return
-    # Trials of one image lie side by side: a process that gets some of them encodes the image once.
-    chunk = protocol.seeds * len(protocol.noises)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start, initargs=(protocol,)) as workers:
-        yield from workers.map(_play, *zip(*todo, strict=True), chunksize=chunk)
+    batches = [list(batch) for _, batch in itertools.groupby(todo, key=lambda work: work[0].item)]
+    with worker_pool(jobs, _start, protocol) as workers:
+        for played in in_order(workers, _play_all, batches):
+            yield from played
+
+
+def _play_all(batch: list[_Work]) -> list[list[dict[str, Any]]]:
+    return [_play(trial, methods) for trial, methods in batch]
 
 
 _here: dict[str, Any] = {}
 
 
 def _start(protocol: Protocol) -> None:
-    torch.set_num_threads(1)
-    keep_pages()
     _here["protocol"] = protocol
     _here["segmenter"] = load_segmenter(protocol.segmenter, dtype=protocol.precision, threads=1)
     _here["paper"] = False

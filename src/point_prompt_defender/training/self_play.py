@@ -27,11 +27,11 @@ from ..agents.replay import ReplayMemory
 from ..errors import ConfigError
 from ..game.rules import Role
 from ..io.files import write_json
-from ..runtime import keep_pages
+from ..runtime import in_order, keep_pages
 from .checkpoint import Checkpoints
 from .config import TrainingConfig
 from .data import SegmentedObject, find_objects, split_by_image
-from .workers import Checked, Played, Task, play_all, pool
+from .workers import Checked, Played, Task, play_task, pool
 
 ATTACK, DEFENCE, VALIDATION, LEARN, CHOOSE = range(5)  # first part of a seed, so that no two purposes share chance
 
@@ -208,7 +208,7 @@ class SelfPlay:
         if not tasks:
             return
         started, gains = time.perf_counter(), []
-        for done, played in enumerate(play_all(workers, tasks), 1):
+        for done, played in enumerate(in_order(workers, play_task, tasks), 1):
             assert isinstance(played, Played)
             for experience in played.experiences:
                 self.memories[role].add(experience)
@@ -261,7 +261,7 @@ class SelfPlay:
             for i in chosen
         ]  # fmt: skip
         checked: list[Checked] = []
-        for done, result in enumerate(play_all(workers, tasks), 1):
+        for done, result in enumerate(in_order(workers, play_task, tasks), 1):
             checked.append(result)
             progress("validation", done, len(tasks))
         for name in ("ideal", "flipped", "flipped_defended", "attacked", "attacked_defended", "random_attacked"):

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import functools
-import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..agents.files import load_network
 from ..agents.policy import BUDGETS, play_greedily
 from ..agents.q_network import QNetwork
-from ..errors import PPDError
 from ..game.corruptions import candidate_pool, contradicts, flip_labels
 from ..game.rewards import dice
 from ..game.rules import Role
 from ..prompts import PointPrompts
 from ..proposers.ideal import ideal_prompts
-from ..runtime import keep_pages
+from ..runtime import worker_pool
 from ..scene import Scene, attack
 from ..segmenters import load_segmenter
 from ..segmenters.cache import DiskCache, MemoryCache
@@ -78,65 +71,19 @@ def pool(config: TrainingConfig, cache: Path, jobs: int) -> Iterator[ProcessPool
         PPDError: a process died.
     """
     load_segmenter(config.segmenter, dtype=config.precision)  # raises here what would only break the pool in a worker
-    context = get_context("spawn")  # a forked torch hangs on its threads
-    executor = ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(config, cache))
-    try:
-        with _no_interrupts():
-            for _ in range(jobs):  # while none has started up yet, each task starts another process
-                executor.submit(os.getpid)
-        yield executor
-    except BrokenProcessPool:
-        raise PPDError(
-            "A process that played games died, perhaps for want of memory; go on with --resume and fewer --jobs."
-        ) from None
-    except BaseException:
-        for process in list((executor._processes or {}).values()):
-            process.terminate()
-        raise
-    finally:
-        executor.shutdown()
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Processes that are started inside ignore ctrl-C from their first moment: it is the parent's to handle."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may change what signals do
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def play_all(workers: ProcessPoolExecutor, tasks: Sequence[Task]) -> Iterator[Any]:
-    """What `play_task` gives for each task, in the order of the tasks."""
-    # Not `map`: where it is interrupted it cancels the other games, which a pool that ends at once can't cope with.
-    for game in [workers.submit(play_task, task) for task in tasks]:
-        yield game.result()
+    with worker_pool(jobs, _start, config, cache) as workers:
+        yield workers
 
 
 _here: dict[str, Any] = {}
 
 
 def _start(config: TrainingConfig, cache: Path) -> None:
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    keep_pages()
     segmenter = load_segmenter(config.segmenter, dtype=config.precision, threads=1)
     on_disk = hasattr(segmenter, "attach")  # what DiskCache needs; other segmenters encode anew now and then
     _here.update(
         config=config, segmenter=segmenter, cache=DiskCache(segmenter, cache) if on_disk else MemoryCache(segmenter, 32)
     )
-
-
-def _leave_with_parent() -> None:
-    """A parent that is killed can't end its pool; without this the processes would wait for ever."""
-    parent = parent_process()
-    assert parent is not None, "not in a pool's process"
-    parent.join()
-    os._exit(1)
 
 
 @functools.lru_cache(maxsize=16)
