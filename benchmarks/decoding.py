@@ -61,9 +61,10 @@ def main() -> None:
     labels = np.tile([1, 0], (BATCH, POINTS // 2))
     decode = onnx_decoder(embedding.features.numpy(), image.shape[:2])
     inputs = embedding.frame.to_input(coords)
+    singles = [(c[None], m[None]) for c, m in zip(coords, labels, strict=True)]
     ways: dict[str, Callable[[], Any]] = {
         "onnx, one by one": lambda: [decode(c, m) for c, m in zip(inputs, labels, strict=True)],
-        "ours, one by one": lambda: [exact.predict(embedding, c[None], m[None]) for c, m in zip(coords, labels, strict=True)],
+        "ours, one by one": lambda: [exact.predict(embedding, *one) for one in singles],
         "ours, one batch": lambda: exact.predict(embedding, coords, labels),
         "ours, one batch, bfloat16": lambda: half.predict(prepared, coords, labels),
     }  # fmt: skip

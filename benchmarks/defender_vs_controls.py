@@ -7,8 +7,8 @@
     clean          the same points without noise: what does the defender harm?
     leave-one-out  the first draw of flip-4, against the controls that decode each removal (a hundred decodes a case)
 
-The decoder runs in bfloat16, for all methods alike (its masks' mean Dice to float32: see decoding.py). Started again, it
-goes on where it was; a new agent is measured anew, the controls are not.
+The decoder runs in bfloat16, for all methods alike (its masks' mean Dice to float32: see decoding.py). Started again,
+it goes on where it was; a new agent is measured anew, the controls are not.
 """
 
 from __future__ import annotations

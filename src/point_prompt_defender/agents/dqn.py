@@ -30,7 +30,7 @@ class DqnSettings:
         double: choose the next action with the online network, value it with the target network.
     """
 
-    gamma: float = 0.9
+    gamma: float = 0.6
     removal_cost: float = 0.005
     targets: int = 4
     wrong_weight: float = 0.05
@@ -76,7 +76,7 @@ class DqnAgent:
 
     def __init__(self, role: Role, network: QNetwork, settings: DqnSettings) -> None:
         self.role, self.settings = role, settings
-        self.online, self.target = network, copy.deepcopy(network).requires_grad_(False)
+        self.online, self.target = network.eval(), copy.deepcopy(network).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -123,7 +123,9 @@ class DqnAgent:
         share = np.where(rng.random((count, 1)) < 0.5, 1.0, rng.random((count, 1)))
         probed = (level >= 2)[:, None] & torch.from_numpy(rng.random((count, nodes)) < share)
         seen = p.at_budget(told=level >= 1, probed=probed)
+        self.online.train()  # dropout is for the fit alone, never for play or targets
         q_all, wrong = self.online(seen)
+        self.online.eval()
         q = q_all.gather(1, chosen)
         # In tenths of Dice, where errors are of the order of one.
         loss_q = F.smooth_l1_loss(10 * q[usable], 10 * target[usable])

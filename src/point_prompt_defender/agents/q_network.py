@@ -20,16 +20,19 @@ class QNetwork(nn.Module):
         heads: attention heads.
         layers: attention layers.
         graph: False leaves the attention out: an MLP a node, for the ablation.
+        dropout: share of each block's output that is dropped while training; no part of a trained network.
     """
 
-    def __init__(self, width: int = 64, heads: int = 4, layers: int = 3, graph: bool = True) -> None:
+    def __init__(
+        self, width: int = 64, heads: int = 4, layers: int = 3, graph: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.settings = {"width": width, "heads": heads, "layers": layers, "graph": graph}
         self.inputs = nn.Sequential(
             nn.Linear(NODE_CHANNELS + GLOBAL_CHANNELS, width), nn.GELU(), nn.Linear(width, width)
         )
         self.edges = nn.Sequential(nn.Linear(EDGE_CHANNELS, 32), nn.GELU(), nn.Linear(32, layers * heads))
-        self.blocks = nn.ModuleList([_Block(width, heads if graph else 0) for _ in range(layers)])
+        self.blocks = nn.ModuleList([_Block(width, heads if graph else 0, dropout) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
         self.q_head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
         self.wrong_head = nn.Linear(width, 1)
@@ -55,9 +58,10 @@ class QNetwork(nn.Module):
 class _Block(nn.Module):
     """Attention with a bias an edge, then an MLP; both around a residual, normalised before."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
+        self.drop = nn.Dropout(dropout)
         if heads:
             self.norm1 = nn.LayerNorm(width)
             self.qkv = nn.Linear(width, 3 * width)
@@ -70,8 +74,8 @@ class _Block(nn.Module):
         if self.heads:
             q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
             seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, H, N, d)
-            x = x + self.out(seen.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm2(x))
+            x = x + self.drop(self.out(seen.transpose(1, 2).flatten(2)))
+        return x + self.drop(self.mlp(self.norm2(x)))
 
 
 def masked_max(q: Tensor, legal: Tensor) -> tuple[Tensor, Tensor]:

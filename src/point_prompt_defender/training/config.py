@@ -69,6 +69,7 @@ class NetworkConfig(_Strict):
     width: int = Field(64, ge=8, description="channels a node")
     heads: int = Field(4, ge=1, description="attention heads")
     layers: int = Field(3, ge=1, description="attention layers")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of each block's output dropped while learning")
     graph: bool = Field(True, description="attention over the graph; false: an MLP a node")
 
     @model_validator(mode="after")
@@ -81,7 +82,7 @@ class NetworkConfig(_Strict):
 class LearningConfig(_Strict):
     """Deep Q-learning."""
 
-    gamma: float = Field(0.9, ge=0, le=1, description="discount")
+    gamma: float = Field(0.6, ge=0, le=1, description="discount")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW, decayed to a tenth along a cosine")
     weight_decay: float = Field(1e-3, ge=0, description="of AdamW")
     batch: int = Field(64, ge=1, description="states an update")

@@ -120,7 +120,7 @@ class SelfPlay:
 
     def _network(self) -> QNetwork:
         n = self.config.network
-        return QNetwork(n.width, n.heads, n.layers, n.graph)
+        return QNetwork(n.width, n.heads, n.layers, n.graph, n.dropout)
 
     def _settings(self) -> DqnSettings:
         c = self.config.learning
@@ -227,7 +227,6 @@ class SelfPlay:
         agent, memory, c = self.agents[role], self.memories[role], self.config.learning
         if not updates or not len(memory):
             return {}
-        agent.online.train()
         sums: dict[str, float] = {}
         for step in range(updates):
             done = number * updates + step
@@ -243,7 +242,6 @@ class SelfPlay:
                 sums[key] = sums.get(key, 0.0) + value
             if step % 10 == 9 or step + 1 == updates:
                 progress(f"{role} learns", step + 1, updates)
-        agent.online.eval()
         return {f"{role}_{key}": round(value / updates, 5) for key, value in sums.items()}
 
     def _validate(self, workers: Any, entry: dict[str, Any], progress: Any) -> None:
