@@ -128,6 +128,8 @@ def test_ctrl_c_is_one_line_and_ends_all_processes(data: Path, tmp_path: Path) -
     process = subprocess.Popen(
         [sys.executable, "-m", "point_prompt_defender", *map(str, words)],
         env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # A test suite that was started in the background has ctrl-C ignored, and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     end = time.monotonic() + PATIENCE
     while len(processes_of(process.pid)) < 4:  # itself, the tracker of resources, and two that play
