@@ -167,6 +167,7 @@ class SelfPlay:
         epsilon = first + (last - first) * min(1.0, number / max(1, c.rounds - 1))
         entry: dict[str, Any] = {"round": number + 1, "epsilon": round(epsilon, 4), "decodes": 0}
         rng = np.random.default_rng((c.seed, LEARN, number))
+        torch.manual_seed(int(rng.integers(2**63)))  # dropout's chance, the round's own too
 
         if playing and number < c.attack_rounds:
             tasks = self._tasks("attack", ATTACK, number, c.attack_games, epsilon)
