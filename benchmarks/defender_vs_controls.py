@@ -5,7 +5,8 @@
 
     flip-4         four labels flipped, 3 draws of points an object, against all controls that decode nothing
     clean          the same points without noise: what does the defender harm?
-    leave-one-out  the first draw of flip-4, against the controls that decode each removal (a hundred decodes a case)
+    leave-one-out  flip-4's first draw of 30 objects a set, against the controls that decode each removal: a hundred
+                   decodes a case each
 
 The decoder runs in bfloat16, for all methods alike (its masks' mean Dice to float32: see decoding.py). Started again,
 it goes on where it was; a new agent is measured anew, the controls are not.
@@ -24,9 +25,9 @@ SETS = ("davis2016_val", "bsds_val", "wbc")
 DECODING_NOTHING = ("keep-all", "random-4", "knn", "knn-dual", "knn-diffusion", "knn-dual-diffusion")
 PPD = ("ppd-fast", "ppd-default", "ppd-thorough")
 TABLES = {
-    "flip-4": ("flip-4", 3, (*DECODING_NOTHING, *PPD, "noise-oracle", "oracle")),
-    "clean": ("clean", 3, (*DECODING_NOTHING, *PPD)),
-    "leave-one-out": ("flip-4", 1, ("keep-all", "loo-iou", "loo-stability", *PPD, "oracle")),
+    "flip-4": ("flip-4", 60, 3, (*DECODING_NOTHING, *PPD, "noise-oracle", "oracle")),
+    "clean": ("clean", 60, 3, (*DECODING_NOTHING, *PPD)),
+    "leave-one-out": ("flip-4", 30, 1, ("keep-all", "loo-iou", "loo-stability", *PPD, "oracle")),
 }
 
 if __name__ == "__main__":
@@ -43,9 +44,19 @@ if __name__ == "__main__":
         print(f"skipped: {args.data} does not hold {', '.join(missing)}")
         sys.exit(0)
     for table in args.table:
-        noise, seeds, methods = TABLES[table]
+        noise, objects, seeds, methods = TABLES[table]
         out = HERE / "results" / Path(__file__).stem / table
-        words = ["evaluate", "--data", *map(str, folders), "--objects", "60", "--merge", "wbc", "--out", str(out)]
+        words = [
+            "evaluate",
+            "--data",
+            *map(str, folders),
+            "--objects",
+            str(objects),
+            "--merge",
+            "wbc",
+            "--out",
+            str(out),
+        ]
         words += ["--noise", noise, "--seeds", str(seeds), "--method", *methods]
         code = main([*words, "--precision", "bfloat16", "--jobs", args.jobs])
         if code:
