@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from pathlib import Path
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "play_game.py"
 
 
-def test_it_plays_to_the_end(segmenter, capsys):
-    spec = importlib.util.spec_from_file_location("play_game", EXAMPLE)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main(0)
+def test_it_plays_to_the_end(segmenter, load_example, capsys):
+    load_example("play_game").main(0)
     start, *moves = capsys.readouterr().out.splitlines()
     scores = [float(re.search(r"Dice (\d\.\d+)$", line)[1]) for line in (start, *moves)]
     assert scores[0] > 0.8, "ideal prompts give a good mask"
