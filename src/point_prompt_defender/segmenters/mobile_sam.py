@@ -40,8 +40,8 @@ class MobileSamSegmenter:
         encoder: path of the image encoder, ONNX.
         decoder: path of the exported decoder, ONNX; its weights are read into PyTorch.
         device: where the decoder runs ("cpu", "cuda"); the encoder runs on the CPU.
-        dtype: torch.float32 (exact) or torch.bfloat16 (about twice as fast on CPUs and GPUs that have it; masks
-            agree with float32 to a Dice of about 0.997, see docs/performance.md).
+        dtype: torch.float32 (exact) or torch.bfloat16 (faster where the processor has it, at a small loss that
+            docs/performance.md states).
         threads: CPU threads of the encoder, 0 for all.
     """
 
