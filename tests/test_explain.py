@@ -38,9 +38,16 @@ def answers(sets: np.ndarray) -> Feedback:
     for active in sets:
         rng = np.random.default_rng(int(np.packbits(active)[0]))
         logits.append(rng.normal(0, 3, len(active)))
-        estimates.append([rng.random(), 0, 0, 0])
+        estimates.append([rng.random(), 0, rng.random(), 0])
     low = np.zeros((len(sets), 2, 2), np.float32)
     return Feedback(np.array(logits), np.array(logits), np.array(estimates), low)
+
+
+def size_change(old: float, new: float) -> str:
+    was, now = (f"{share:.1%}".replace("%", " %") for share in (old, new))
+    if was == now:
+        return f"keeps its size, {now} of the image"
+    return f"{'shrinks' if new < old else 'grows'} from {was} to {now} of the image"
 
 
 def label_name(label: int) -> str:
@@ -72,7 +79,7 @@ def test_every_fact_is_true(seed, count):
     assert len(reasons) == count
     active = np.ones(count, bool)
     for node in order:
-        neighbours, inside, estimate = reasons[node].split("; ")
+        neighbours, inside, estimate, area = reasons[node].split("; ")
         check_neighbours(neighbours, graph, active, node)
 
         before = answers(active[None])
@@ -82,7 +89,9 @@ def test_every_fact_is_true(seed, count):
         assert ("against its label" in inside) == (within != (graph.prompts.labels[node] == 1))
 
         active[node] = False
-        old, new = (round(float(a.scalars[0, 0]), 2) for a in (before, answers(active[None])))
+        after = answers(active[None])
+        assert area == f"the mask {size_change(*(float(a.scalars[0, 2]) for a in (before, after)))}"
+        old, new = (round(float(a.scalars[0, 0]), 2) for a in (before, after))
         if old == new:
             assert estimate.endswith(f"stays at {new:.2f}")
         else:

@@ -80,7 +80,7 @@ class PointPromptDefender:
         """Load a trained defender.
 
         Args:
-            name_or_folder: "default", "paper", the folder of a training run, an agent's file, or a Hub id.
+            name_or_folder: "default", the folder of a training run, an agent's file, or a Hub id.
             segmenter: a `Segmenter`, or what `load_segmenter` takes.
             budget, features: as for the class.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from .agents.policy import Decoder, Move
+from .feedback import SCALARS
 from .graph import PromptGraph
 from .prompts import POSITIVE
 
 NEIGHBOURS = 4
+ESTIMATE, AREA = SCALARS.index("predicted_iou"), SCALARS.index("area")
 _NUMBERS = ("none", "one", "two", "three", "four")
 
 
@@ -21,8 +23,9 @@ def explain(graph: PromptGraph, moves: list[Move], decode: Decoder | None) -> li
         decode: the segmenter's answers to active sets, where they were asked for while deciding; None else.
 
     Returns:
-        N sentences, such as "labelled positive, but its four nearest patches in feature space are negative; without
-        it SAM's own IoU estimate rises 0.61 -> 0.83".
+        N sentences, such as "labelled positive, but its four nearest patches in feature space are negative; it lies
+        inside the mask that all points together gave; without it SAM's own IoU estimate rises 0.61 -> 0.83; the mask
+        shrinks from 40.2 % to 9.1 % of the image".
     """
     reasons = [""] * len(graph)
     active = np.ones(len(graph), bool)
@@ -35,7 +38,8 @@ def explain(graph: PromptGraph, moves: list[Move], decode: Decoder | None) -> li
         if decode is not None:
             before_it, without = decode(active[None]), decode(after[None])
             facts.append(_mask_at_point(graph, active, move.node, float(before_it.logits[0, move.node])))
-            facts.append(_estimate(float(before_it.scalars[0, 0]), float(without.scalars[0, 0])))
+            facts.append(_estimate(float(before_it.scalars[0, ESTIMATE]), float(without.scalars[0, ESTIMATE])))
+            facts.append(_area(float(before_it.scalars[0, AREA]), float(without.scalars[0, AREA])))
         reasons[move.node] = "; ".join(facts)
         active = after
     return reasons
@@ -71,3 +75,10 @@ def _estimate(before: float, after: float) -> str:
         return f"without it SAM's own IoU estimate stays at {after:.2f}"
     verb = "rises" if after > before else "falls"
     return f"without it SAM's own IoU estimate {verb} {before:.2f} -> {after:.2f}"
+
+
+def _area(before: float, after: float) -> str:
+    old, new = f"{100 * before:.1f} %", f"{100 * after:.1f} %"
+    if old == new:
+        return f"the mask keeps its size, {new} of the image"
+    return f"the mask {'grows' if after > before else 'shrinks'} from {old} to {new} of the image"

@@ -50,7 +50,7 @@ def find_agent(name_or_folder: str | os.PathLike[str], role: Role) -> Path:
     """The file of an agent.
 
     Args:
-        name_or_folder: a shipped agent ("default", "paper"), the folder of a training run, a file, or a Hub id.
+        name_or_folder: a shipped agent ("default"), the folder of a training run, a file, or a Hub id.
         role: which of the two agents.
 
     Raises:

@@ -38,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="NAME",
         help="folders whose masks are class maps: all classes are one object",
     )
-    parser.add_argument("--agent", default="default", help="which agents: default, paper, or a run's folder")
+    parser.add_argument("--agent", default="default", help="which agents: default, or the folder of a training run")
     parser.add_argument("--segmenter", default="mobile-sam", help="which segmenter (default: mobile-sam)")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="of its decoder (default: float32)"
