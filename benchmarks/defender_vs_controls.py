@@ -5,8 +5,7 @@
 
     flip-4         four labels flipped, 3 draws of points an object, against all controls that decode nothing
     clean          the same points without noise: what does the defender harm?
-    leave-one-out  flip-4's first draw of 30 objects a set, against the controls that decode each removal: a hundred
-                   decodes a case each
+    leave-one-out  flip-4's first draw alone, against the controls that decode each removal: a hundred decodes a case
 
 The decoder runs in bfloat16, for all methods alike (its masks' mean Dice to float32: see decoding.py). Started again,
 it goes on where it was; a new agent is measured anew, the controls are not.
@@ -27,7 +26,7 @@ PPD = ("ppd-fast", "ppd-default", "ppd-thorough")
 TABLES = {
     "flip-4": ("flip-4", 60, 3, (*DECODING_NOTHING, *PPD, "noise-oracle", "oracle")),
     "clean": ("clean", 60, 3, (*DECODING_NOTHING, *PPD)),
-    "leave-one-out": ("flip-4", 30, 1, ("keep-all", "loo-iou", "loo-stability", *PPD, "oracle")),
+    "leave-one-out": ("flip-4", 60, 1, ("keep-all", "loo-iou", "loo-stability", *PPD, "oracle")),
 }
 
 if __name__ == "__main__":
