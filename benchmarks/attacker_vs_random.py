@@ -19,7 +19,6 @@ from point_prompt_defender.agents.files import find_agent, load_network
 from point_prompt_defender.evaluation.metrics import bootstrap, dice
 from point_prompt_defender.game.corruptions import candidate_pool, join
 from point_prompt_defender.game.rules import Role
-from point_prompt_defender.prompts import PointPrompts
 from point_prompt_defender.proposers.ideal import ideal_prompts
 from point_prompt_defender.scene import Scene, attack
 from point_prompt_defender.segmenters import load_segmenter
@@ -54,7 +53,7 @@ def main() -> int:
             some = rng.choice(CANDIDATES, MOVES, replace=False)
             sets = {
                 "ideal": ideal,
-                "random": join(ideal, PointPrompts(pool.coords[some], pool.labels[some])),
+                "random": join(ideal, pool.take(some)),
                 "attacked": attack(scene, ideal, pool, attacker, MOVES)[0],
             }
             score = {

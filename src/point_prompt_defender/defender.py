@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from .agents.files import find_agent, load_network
-from .agents.policy import BUDGETS, Move, play_greedily
+from .agents.policy import BUDGETS, Move, kept, play_greedily
 from .agents.q_network import QNetwork
 from .errors import ConfigError
 from .explain import explain
 from .features.base import FeatureExtractor, PatchFeatures
 from .features.segmenter_features import SegmenterFeatures
-from .feedback import Feedback, FeedbackDecoder
+from .feedback import FeedbackDecoder
 from .game.rules import Role
 from .graph import PatchGraph, build_graph
 from .prompts import PointPrompts, RefineResult
@@ -131,12 +130,11 @@ class PointPromptDefender:
             self.network, Role.DEFENDER, graph, everything, decoder, BUDGETS[self.budget], len(prompts) - 1
         )
         removed = [m.node for m in moves if m.node is not None]
-        keep = everything.copy()
-        keep[removed] = False
+        keep = kept(moves, len(prompts))
         clock.lap("decide")
         deciding = decoder.decodes
         final = decoder(keep[None])
-        mask = _full_size(final, embedding)
+        mask = decoder.full_mask(keep)
         clock.lap("mask")
 
         asked = BUDGETS[self.budget].told
@@ -144,8 +142,7 @@ class PointPromptDefender:
         timings["decodes_deciding"] = float(deciding)
 
         def decode_before() -> tuple[NDArray[np.bool_], float]:
-            first = decoder(everything[None])
-            return _full_size(first, embedding), float(first.scalars[0, 0])
+            return decoder.full_mask(everything), float(decoder(everything[None]).scalars[0, 0])
 
         return RefineResult(
             keep=keep,
@@ -180,10 +177,6 @@ class _Clock:
         self.seconds[name] = now - self._last
         self._last = now
         self.seconds["total"] = now - self._start
-
-
-def _full_size(answer: Feedback, embedding: Embedding) -> NDArray[np.bool_]:
-    return (embedding.frame.upsample(torch.from_numpy(answer.low_res_logits))[0] > 0).numpy()
 
 
 def _q_values(moves: list[Move], count: int) -> NDArray[np.float64]:

@@ -108,6 +108,11 @@ class FeedbackDecoder:
             self._known.popitem(last=False)
         return Feedback.stack(rows)
 
+    def full_mask(self, active: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(H, W) bool at the original size, the mask of one set of active points, (N,) bool."""
+        logits = torch.from_numpy(self(active[None]).low_res_logits)
+        return (self.embedding.frame.upsample(logits)[0] > 0).numpy()
+
     def _decode(self, active: NDArray[np.bool_]) -> Feedback:
         chosen = np.array([np.flatnonzero(row) for row in active])
         out = self.segmenter.predict(

@@ -71,6 +71,10 @@ class PointPrompts:
     def __len__(self) -> int:
         return len(self.coords)
 
+    def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> PointPrompts:
+        """Some of the points, by numbers in the wanted order or by a mask (N,) bool."""
+        return PointPrompts(self.coords[index], self.labels[index])
+
 
 @dataclass(frozen=True, eq=False)
 class RefineResult:

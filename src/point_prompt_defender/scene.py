@@ -62,4 +62,4 @@ def attack(
     decoder = scene.decoder(nodes)
     for move in play_greedily(attacker, Role.ATTACKER, scene.graph(nodes), active, decoder, BUDGETS["default"], moves):
         active[move.node] = True
-    return PointPrompts(nodes.coords[active], nodes.labels[active]), decoder.decodes
+    return nodes.take(active), decoder.decodes

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from point_prompt_defender.agents.policy import BUDGETS, flipped, iou, play_greedily, position_of
+from point_prompt_defender.agents.policy import BUDGETS, flipped, play_greedily, position_of
 from point_prompt_defender.agents.q_network import QNetwork
 from point_prompt_defender.feedback import Feedback
+from point_prompt_defender.game.rewards import iou
 from point_prompt_defender.game.rules import Role
 from point_prompt_defender.graph import PromptGraph
 from point_prompt_defender.prompts import PointPrompts

@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from scipy.spatial import distance
 
-from point_prompt_defender.evaluation.metrics import bootstrap, boundary, boundary_f, dice, hd95, iou, recovery
+from point_prompt_defender.evaluation.metrics import bootstrap, boundary, boundary_f, dice, hd95, recovery
+from point_prompt_defender.game.rewards import iou
 
 masks = arrays(bool, (9, 12))
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ..errors import ConfigError
 from ..game.rules import Role
+from ..io.files import replace_atomically
 from .q_network import QNetwork
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -18,10 +19,9 @@ ASSETS = Path(__file__).parent.parent / "assets"
 
 def save_network(network: QNetwork, path: Path, card: dict[str, Any] | None = None) -> None:
     """Write a Q-network and its settings to a safetensors file, atomically."""
-    temporary = path.with_suffix(".part")
     metadata = {"settings": json.dumps(network.settings), "card": json.dumps(card or {})}
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, temporary, metadata)
-    os.replace(temporary, path)
+    with replace_atomically(path) as temporary:
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, temporary, metadata)
 
 
 def load_network(path: str | os.PathLike[str]) -> tuple[QNetwork, dict[str, Any]]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..feedback import Feedback
+from ..game.rewards import iou
 from ..game.rules import Role
 from ..graph import PromptGraph
 from .dqn import legal_nodes
@@ -108,12 +109,6 @@ def position_of(
     return Positions(**{name: torch.from_numpy(np.array(value)[None]) for name, value in arrays.items()})
 
 
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Intersection over union of two masks; 1 where both are empty."""
-    union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else 1.0
-
-
 def flipped(active: NDArray[np.bool_], nodes: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(K, N) the active set with each one of K nodes changed."""
     sets = np.repeat(active[None], len(nodes), 0)
@@ -170,3 +165,10 @@ def play_greedily(
         made.append(Move(best, q, position))
         active[best] ^= True
     return made
+
+
+def kept(moves: list[Move], count: int) -> NDArray[np.bool_]:
+    """(N,) bool, which of `count` nodes, all active at the start, a defender's moves left active."""
+    keep = np.ones(count, bool)
+    keep[[move.node for move in moves if move.node is not None]] = False
+    return keep

@@ -8,17 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..game import rewards
+
 
 def dice(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """Dice of two masks (H, W) in [0, 1]; 1 where both are empty."""
-    total = np.count_nonzero(mask) + np.count_nonzero(truth)
-    return 2 * np.count_nonzero(mask & truth) / total if total else 1.0
-
-
-def iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Intersection over union of two masks (H, W) in [0, 1]; 1 where both are empty."""
-    union = np.count_nonzero(mask | truth)
-    return np.count_nonzero(mask & truth) / union if union else 1.0
+    return float(rewards.dice(mask, truth))
 
 
 def boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

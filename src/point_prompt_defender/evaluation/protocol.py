@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..agents.files import find_agent, load_network
-from ..agents.policy import BUDGETS, play_greedily
+from ..agents.policy import BUDGETS, kept, play_greedily
 from ..controls import CONTROLS, ORACLES, Case, Keep
 from ..errors import ConfigError
 from ..game.corruptions import Corrupted, candidate_pool, clean, flip_labels, jitter, misplace
+from ..game.rewards import iou
 from ..game.rules import Role
 from ..graph import build_graph
 from ..proposers.ideal import ideal_prompts
@@ -31,7 +31,7 @@ from ..runtime import in_order, worker_pool
 from ..scene import Scene, attack
 from ..segmenters import load_segmenter
 from ..training.data import SegmentedObject, find_objects
-from .metrics import boundary_f, dice, hd95, iou
+from .metrics import boundary_f, dice, hd95
 
 METHODS = (*CONTROLS, *(f"ppd-{budget}" for budget in BUDGETS), *ORACLES)
 NOISES = ("clean", "flip-2", "flip-4", "flip-6", "misplaced", "jitter", "attacked")
@@ -244,7 +244,7 @@ def _play(trial: Trial, methods: tuple[str, ...]) -> list[dict[str, Any]]:
     assert scene.patches is not None
     rows = []
     everything = np.ones(len(coarse.prompts), bool)
-    before = dice(_full_mask(scene, decoder, everything), scene.mask)
+    before = dice(decoder.full_mask(everything), scene.mask)
     for method in methods:
         counted = _Counted(decoder)
         chance = np.random.default_rng(zlib.crc32(f"{trial.key}/{method}".encode()))
@@ -256,7 +256,7 @@ def _play(trial: Trial, methods: tuple[str, ...]) -> list[dict[str, Any]]:
         started = time.perf_counter()
         keep = _method(method, case, scene)
         seconds = time.perf_counter() - started
-        mask = _full_mask(scene, decoder, keep)
+        mask = decoder.full_mask(keep)
         dropped = ~keep
         rows.append(
             {
@@ -290,15 +290,8 @@ def _method(name: str, case: Case, scene: Scene) -> Keep:
     control = {**CONTROLS, **ORACLES}.get(name)
     if control is not None:
         return control(case)
-    keep = np.ones(len(case.prompts), bool)
+    everything = np.ones(len(case.prompts), bool)
     graph = build_graph(scene.features, case.prompts, patches=scene.patches, paper=_here["paper"])
-    budget = BUDGETS[name.removeprefix("ppd-")]
-    for move in play_greedily(_here["defender"], Role.DEFENDER, graph, keep, case.decode, budget, len(keep) - 1):
-        if move.node is not None:
-            keep[move.node] = False
-    return keep
-
-
-def _full_mask(scene: Scene, decoder: Any, keep: Keep) -> Any:
-    logits = torch.from_numpy(decoder(keep[None]).low_res_logits)
-    return (scene.embedding.frame.upsample(logits)[0] > 0).numpy()
+    budget, most = BUDGETS[name.removeprefix("ppd-")], len(everything) - 1
+    moves = play_greedily(_here["defender"], Role.DEFENDER, graph, everything, case.decode, budget, most)
+    return kept(moves, len(everything))

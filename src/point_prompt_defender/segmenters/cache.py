@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..io.files import replace_atomically
 from .base import Embedding, Frame, Segmenter, check_image
 
 
@@ -80,11 +80,5 @@ class DiskCache:
     def _write(self, path: Path, features: NDArray[np.float16]) -> None:
         """Whole or not at all: a killed run leaves no half file behind under the real name."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, features)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replace_atomically(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, features)

@@ -13,7 +13,6 @@ from ..agents.q_network import QNetwork
 from ..game.corruptions import candidate_pool, join
 from ..game.env import Board, Observation, Policy
 from ..game.rules import Role
-from ..prompts import PointPrompts
 from .config import GameConfig
 from .games import Scene, sample_ideal
 
@@ -43,7 +42,7 @@ class SceneBoards:
         )
         nodes = join(ideal, pool)
         order = rng.permutation(len(nodes))  # where a node stands in the list must mean nothing
-        prompts = PointPrompts(nodes.coords[order], nodes.labels[order])
+        prompts = nodes.take(order)
         return Board(scene.graph(prompts), order < len(ideal), scene.decoder(prompts), scene.truth)
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..agents.policy import flipped, iou, position_of
+from ..agents.policy import flipped, position_of
 from ..agents.q_network import QNetwork
 from ..agents.replay import Experience
 from ..feedback import Feedback
 from ..game.corruptions import Corrupted, candidate_pool, clean, contradicts, flip_labels, jitter, join, misplace
-from ..game.rewards import dice
+from ..game.rewards import dice, iou
 from ..game.rules import GameState, Role, is_over, legal_actions, play
 from ..graph import PromptGraph
 from ..prompts import PointPrompts
@@ -54,11 +54,11 @@ def corrupt(
         # What an attacker without a mind does: wrong candidates at random.
         wrong = np.flatnonzero(contradicts(pool, scene.mask))
         chosen = rng.choice(wrong, min(budget, len(wrong)), replace=False)
-        coarse, decodes = join(ideal, PointPrompts(pool.coords[chosen], pool.labels[chosen])), 0
+        coarse, decodes = join(ideal, pool.take(chosen)), 0
     else:
         coarse, decodes = attack(scene, ideal, pool, attacker, budget)
     order = rng.permutation(len(coarse))  # where a point stands in the list must mean nothing
-    return clean(PointPrompts(coarse.coords[order], coarse.labels[order]), scene.mask), decodes
+    return clean(coarse.take(order), scene.mask), decodes
 
 
 @dataclass(frozen=True, eq=False)

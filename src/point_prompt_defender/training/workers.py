@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..agents.files import load_network
-from ..agents.policy import BUDGETS, play_greedily
+from ..agents.policy import BUDGETS, kept, play_greedily
 from ..agents.q_network import QNetwork
-from ..game.corruptions import candidate_pool, contradicts, flip_labels
+from ..game.corruptions import candidate_pool, contradicts, flip_labels, join
 from ..game.rewards import dice
 from ..game.rules import Role
 from ..prompts import PointPrompts
@@ -113,7 +113,7 @@ def _validate(
     budget = BUDGETS["fast" if config.learning.budget_shares[0] == 1 else "default"]
     ideal = ideal_prompts(scene.mask, usual, usual, rng)
     pool_ = candidate_pool(scene.mask, config.game.candidates, rng)
-    moves, spent = config.game.attack_moves, 0
+    activations, spent = config.game.attack_moves, 0
 
     def judge(prompts: PointPrompts, defend: bool) -> tuple[float, float]:
         nonlocal spent
@@ -122,27 +122,20 @@ def _validate(
         before = float(dice(decoder(keep[None]).masks, scene.truth)[0])
         if not defend or defender is None:
             return before, before
-        for move in play_greedily(
-            defender, Role.DEFENDER, scene.graph(prompts), keep, decoder, budget, len(prompts) - 1
-        ):
-            if move.node is not None:
-                keep[move.node] = False
+        moves = play_greedily(defender, Role.DEFENDER, scene.graph(prompts), keep, decoder, budget, len(prompts) - 1)
+        keep = kept(moves, len(prompts))
         after = float(dice(decoder(keep[None]).masks, scene.truth)[0])
         spent += decoder.decodes
         return before, after
 
-    chosen = rng.choice(len(pool_), moves, replace=False)
-    at_random = PointPrompts(
-        np.concatenate([ideal.coords, pool_.coords[chosen]]), np.concatenate([ideal.labels, pool_.labels[chosen]])
-    )
+    chosen = rng.choice(len(pool_), activations, replace=False)
+    at_random = join(ideal, pool_.take(chosen))
     if attacker is not None:
-        attacked, decodes = attack(scene, ideal, pool_, attacker, moves)
+        attacked, decodes = attack(scene, ideal, pool_, attacker, activations)
         spent += decodes
     else:
-        wrong = np.flatnonzero(contradicts(pool_, scene.mask))[:moves]
-        attacked = PointPrompts(
-            np.concatenate([ideal.coords, pool_.coords[wrong]]), np.concatenate([ideal.labels, pool_.labels[wrong]])
-        )
+        wrong = np.flatnonzero(contradicts(pool_, scene.mask))[:activations]
+        attacked = join(ideal, pool_.take(wrong))
     flipped_before, flipped_after = judge(flip_labels(ideal, scene.mask, 4, rng).prompts, True)
     attacked_before, attacked_after = judge(attacked, True)
     return Checked(
